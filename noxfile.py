@@ -1,0 +1,115 @@
+"""The sessions of the project: one for each cell of pt2e_ci/cells.toml, and the project's own checks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+
+from pt2e_ci.cells import Cell, load_cells, platform_tag  # noqa: E402
+from pt2e_ci.errors import InputError  # noqa: E402
+from pt2e_ci.sources import SETTING, torch_sources  # noqa: E402
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "typecheck", "tests"]
+
+TESTED_CELL = "2.13"
+"""The cell whose torch the project's own tests run on."""
+
+
+def _cells() -> tuple[Cell, ...]:
+    try:
+        return load_cells().cells
+    except InputError as error:
+        sys.exit(f"nox: {error}")
+
+
+def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
+    """Install a cell's torch, its torchao, this project as it stands, and some of its dependency groups."""
+    try:
+        sources, note = torch_sources()
+    except InputError as error:
+        session.error(str(error))
+    session.log(note)
+    uses_uv = session.venv_backend == "uv"
+    session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
+    requirements = [f"torch=={cell.torch}"]
+    if cell.torchao:
+        requirements.append(f"torchao=={cell.torchao}")
+    extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
+    try:
+        session.install(*requirements, "-e", ".", *extras)
+    except nox.command.CommandFailed:
+        session.error(
+            f"torch {cell.torch} could not be installed for Python {cell.python}: set {SETTING} to an index that"
+            " has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
+        )
+
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def _has_python(version: str) -> bool:
+    """Tell whether an interpreter can be had: this one, one on PATH, or one that uv knows of."""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return True
+    commands = [[f"python{version}", "--version"], ["uv", "python", "find", "--no-python-downloads", version]]
+    return any(
+        shutil.which(command[0]) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+        for command in commands
+    )
+
+
+def _add_cell_session(cell: Cell) -> None:
+    flow = "torch.ao" if cell.flow == "torch.ao" else f"torchao {cell.torchao}"
+    found = _has_python(cell.python)
+
+    def run_suite(session: nox.Session) -> None:
+        if not found:
+            session.error(
+                f"Python {cell.python} is not on this machine: install it, and see that python{cell.python} is"
+                " on PATH"
+            )
+        _install(session, cell)
+        report = ROOT / "reports" / f"{cell.id(platform_tag())}.jsonl"
+        session.run("python", "-m", "pt2e_ci", "run", f"--report={report}", *session.posargs)
+
+    run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
+    # Without its interpreter a session gets no environment: it only says what is missing.
+    backend = {} if found else {"venv_backend": "none"}
+    nox.session(name=cell.session, python=cell.python if found else False, tags=["cell"], **backend)(run_suite)
+
+
+for _cell in _cells():
+    _add_cell_session(_cell)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the project's own tests, on the torch of one cell."""
+    cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
+    _install(session, cell, "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check the package's types with mypy, strictly."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "typecheck"))
+    session.run("mypy", *session.posargs)

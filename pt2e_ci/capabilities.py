@@ -1,0 +1,128 @@
+"""What this machine and this torch can do, and the reason for each skip that follows from it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pt2e_ci.cases.catalogue import Case
+
+ENGINES = ("qnnpack", "fbgemm", "onednn", "x86")
+# The extensions that decide which quantized kernels run, as /proc/cpuinfo spells them.
+INSTRUCTION_SETS = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"),  # x86-64
+    *("asimd", "asimddp", "i8mm", "bf16", "sve"),  # aarch64
+)
+CAPABILITIES = (*ENGINES, "xnnpack", *INSTRUCTION_SETS)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What was found on this machine.
+
+    Attributes:
+        machine: the architecture, ``x86_64`` or ``aarch64``.
+        emulated: whether qemu runs this process on a CPU of another architecture.
+        engines: torch's quantized engines that have kernels (``none`` is left out).
+        xnnpack: whether torch was built with XNNPACK.
+        cpu: ``model``; ``instruction_sets`` of `INSTRUCTION_SETS`; ``torch`` with the set that torch's own
+            kernels were dispatched to; ``cores`` that this process may use; ``threads`` that torch uses.
+        build: ``version`` of torch with its local part, ``git`` commit, and ``debug``.
+
+    """
+
+    machine: str
+    emulated: bool
+    engines: tuple[str, ...]
+    xnnpack: bool
+    cpu: dict[str, Any]
+    build: dict[str, Any]
+
+    def missing(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of `names` that are not here, each with the reason."""
+        return {name: reason for name in names if (reason := self._why_not(name))}
+
+    def _why_not(self, name: str) -> str | None:
+        if name in ENGINES and name not in self.engines:
+            return f"torch has no {name} engine here (it has {', '.join(self.engines) or 'none'})"
+        if name == "xnnpack" and not self.xnnpack:
+            return "torch was built without XNNPACK"
+        if name in INSTRUCTION_SETS and name not in self.cpu["instruction_sets"]:
+            return f"this CPU has no {name}"
+        return None
+
+    def skips(self, cases: Iterable[Case]) -> dict[str, str]:
+        """Return the cases that cannot run here, each with the reason."""
+        return {
+            case.name: "; ".join(missing.values()) for case in cases if (missing := self.missing(case.needs))
+        }
+
+
+def detect() -> Capabilities:
+    """Look at the machine and at torch, which is imported."""
+    import torch
+
+    engines = tuple(name for name in torch.backends.quantized.supported_engines if name != "none")
+    flags, model = _cpuinfo()
+    return Capabilities(
+        machine=platform.machine(),
+        emulated=_is_emulated(),
+        engines=engines,
+        xnnpack=_has_xnnpack(),
+        cpu={
+            "model": model,
+            "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
+            "torch": torch.backends.cpu.get_cpu_capability(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        build={
+            "version": torch.__version__,
+            "git": torch.version.git_version,
+            "debug": bool(torch.version.debug),
+        },
+    )
+
+
+def _has_xnnpack() -> bool:
+    try:
+        # Not imported with torch, and gone from 2.13 on together with XNNPACK itself.
+        return bool(import_module("torch.backends.xnnpack").enabled)
+    except ImportError:
+        return False
+
+
+def _cpuinfo() -> tuple[set[str], str]:
+    """Return the CPU's extensions and its name, as far as the kernel tells."""
+    flags: set[str] = set()
+    model = platform.processor() or "unknown"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return flags, model
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in ("flags", "Features") and not flags:
+            flags = set(value.split())
+        if key in ("model name", "Model"):
+            model = value
+    return flags, model
+
+
+def _is_emulated() -> bool:
+    """Tell whether qemu's user mode runs this process.
+
+    qemu answers for /proc/self/exe with the program that it emulates, but not for the same link under the
+    thread, which still names qemu.
+    """
+    try:
+        return Path("/proc/thread-self/exe").readlink().name.startswith("qemu-")
+    except OSError:
+        return False

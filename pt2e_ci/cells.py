@@ -1,0 +1,219 @@
+"""The cells: every environment that the suite is run in, and which of them this one is.
+
+Nothing here imports torch, so that a command or a noxfile can read the list at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import tomllib
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from packaging.version import InvalidVersion, Version
+
+from pt2e_ci.errors import InputError
+from pt2e_ci.toml_lines import entry_lines
+
+CELLS_FILE = Path(__file__).with_name("cells.toml")
+
+FlowName = Literal["torch.ao", "torchao"]
+FLOWS: tuple[FlowName, ...] = get_args(FlowName)
+
+_REQUIRED = {"name", "torch", "python", "flow"}
+_OPTIONAL = {"torchao"}
+
+
+def minor(version: str) -> str:
+    """Shorten a version to its first two numbers: ``2.4.1+cpu`` gives ``2.4``."""
+    return ".".join(str(number) for number in Version(version).release[:2])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One environment of the matrix."""
+
+    name: str
+    torch: str
+    python: str
+    flow: FlowName
+    torchao: str | None = None
+    listed: bool = True
+
+    @property
+    def session(self) -> str:
+        """The nox session that runs the cell."""
+        return f"test-{self.name}"
+
+    def id(self, platform: str) -> str:
+        """Name the cell on a platform such as ``linux_x86_64``: ``torch2.4-cp311-linux_x86_64``.
+
+        A listed cell is named by minor releases, for the list pins one patch release of each. An unlisted
+        one keeps its full versions, so that the two are never taken for each other.
+        """
+        shorten = minor if self.listed else str
+        parts = [f"torch{shorten(self.torch)}"]
+        if self.flow == "torchao" and self.torchao:
+            parts.append(f"torchao{shorten(self.torchao)}")
+        parts += [f"cp{self.python.replace('.', '')}", platform]
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class CellList:
+    """What cells.toml holds: the cells, and the torchao releases that pair with each torch."""
+
+    cells: tuple[Cell, ...]
+    pairs: dict[str, tuple[str, ...]]
+
+    def find(self, torch: str, torchao: str | None, python: str, flow: FlowName) -> Cell:
+        """Return the listed cell of these versions, or an unlisted one made of them."""
+        wanted = (torch, torchao if flow == "torchao" else None, python, flow)
+        for cell in self.cells:
+            if (cell.torch, cell.torchao, cell.python, cell.flow) == wanted:
+                return cell
+        return Cell(f"torch {torch}", torch, python, flow, wanted[1], listed=False)
+
+
+def load_cells(path: Path = CELLS_FILE) -> CellList:
+    """Read cells.toml.
+
+    Raises:
+        InputError: the file is missing, is not TOML, or an entry of it is not a cell; with the line.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+
+    if stray := sorted(document.keys() - {"cell", "pairs"}):
+        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[cell]] and [pairs] belong here")
+    entries = document.get("cell")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: holds no [[cell]]: add at least one")
+    lines = entry_lines(text, "cell", len(entries))
+    cells: list[Cell] = []
+    for entry, line in zip(entries, lines, strict=True):
+        where = f"{path}:{line}"
+        cell = _cell(entry, where)
+        for other in cells:
+            if other.name == cell.name:
+                raise InputError(f"{where}: a second cell named {cell.name!r}: give each its own name")
+        cells.append(cell)
+    return CellList(tuple(cells), _pairs(document.get("pairs", {}), path))
+
+
+def _cell(entry: object, where: str) -> Cell:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: a cell is a table, written as [[cell]]")
+    if missing := sorted(_REQUIRED - entry.keys()):
+        raise InputError(f"{where}: the cell has no {missing[0]!r}")
+    if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
+        raise InputError(f"{where}: unknown key {stray[0]!r} in a cell")
+    for key, value in entry.items():
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{where}: {key!r} must be a string, as in {key} = \"...\"")
+    for key in ("torch", "torchao", "python"):
+        try:
+            Version(entry.get(key, "0"))
+        except InvalidVersion:
+            raise InputError(f"{where}: {key!r} is not a version: {entry[key]!r}") from None
+    if entry["flow"] not in FLOWS:
+        raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
+    if (entry["flow"] == "torchao") != ("torchao" in entry):
+        raise InputError(f"{where}: 'torchao' names the release for flow \"torchao\", and for that flow only")
+    return Cell(**entry)
+
+
+def _pairs(table: object, path: Path) -> dict[str, tuple[str, ...]]:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: [pairs] must be a table")
+    for torch, releases in table.items():
+        if not isinstance(releases, list) or not all(isinstance(release, str) for release in releases):
+            raise InputError(f"{path}: [pairs] {torch!r} must be a list of torchao releases, as strings")
+    return {torch: tuple(releases) for torch, releases in table.items()}
+
+
+def platform_tag() -> str:
+    """Name the operating system and the architecture: ``linux_x86_64``."""
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def installed(distribution: str) -> str | None:
+    """Return the public version of an installed distribution (``2.4.1``, not ``2.4.1+cpu``), or None."""
+    try:
+        return Version(metadata.version(distribution)).public
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def current_cell(flow: str | None = None, path: Path = CELLS_FILE) -> Cell:
+    """Work out which cell this environment is, from what is installed and without importing it.
+
+    `flow` overrides the choice of home: by default the flow is torchao's where a torchao with one is
+    installed, and torch's own elsewhere.
+
+    Raises:
+        InputError: no torch is installed; or the torchao beside it has no PT2E flow or does not pair.
+
+    """
+    torch = installed("torch")
+    if torch is None:
+        raise InputError(
+            "torch is not installed in this environment: install one, or run a nox session such as test-2.13"
+        )
+    torchao = installed("torchao")
+    has_flow = torchao is not None and _ships("torchao", "quantization/pt2e/quantize_pt2e.py")
+    if flow is not None and flow not in FLOWS:
+        raise InputError(f"unknown flow {flow!r}: choose from {', '.join(FLOWS)}")
+    if flow == "torchao" and torchao is None:
+        raise InputError("flow torchao needs torchao, which is not installed: install it, or choose torch.ao")
+    if flow == "torchao" and not has_flow:
+        raise InputError(f"torchao {torchao} has no PT2E flow: install 0.11 or later, or choose flow torch.ao")
+    chosen = cast("FlowName", flow or ("torchao" if has_flow else "torch.ao"))
+
+    listed = load_cells(path)
+    if chosen == "torchao" and torchao is not None:
+        _check_pair(torch, torchao, listed)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return listed.find(torch, torchao, python, chosen)
+
+
+def _check_pair(torch: str, torchao: str, listed: CellList) -> None:
+    """Refuse a torchao that is known not to work with this torch; a torch newer than the list may try."""
+    known_torch = {minor(cell.torch) for cell in listed.cells}
+    pairs = listed.pairs.get(minor(torch), ())
+    if minor(torch) not in known_torch or minor(torchao) in pairs:
+        return
+    remedy = f"install torchao {', '.join(pairs)}" if pairs else "uninstall torchao"
+    raise InputError(
+        f"torchao {torchao} does not pair with torch {torch}: {remedy}"
+        + (", or choose flow torch.ao" if _ships("torch", "ao/quantization/quantize_pt2e.py") else "")
+    )
+
+
+def _ships(package: str, path: str) -> bool:
+    """Tell whether an installed package has a file, without importing the package (torch takes seconds)."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None and (Path(spec.origin).parent / path).exists()
+
+
+def cell_record(cell: Cell) -> dict[str, Any]:
+    """Describe a cell for ``pt2e-ci cells --json``."""
+    return {
+        "name": cell.name,
+        "session": cell.session,
+        "id": cell.id(platform_tag()),
+        "torch": cell.torch,
+        "torchao": cell.torchao,
+        "python": cell.python,
+        "flow": cell.flow,
+    }

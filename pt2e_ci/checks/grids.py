@@ -1,0 +1,114 @@
+"""The grid that an output lies on, found by walking back to the quantize node that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+from pt2e_ci.checks.operators import Kind, call_of, kind_of, name_of
+from pt2e_ci.checks.recording import TensorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.checks.recording import Recording
+
+# These pick or move values and so keep them on their grid.
+_MOVES = frozenset(
+    """view reshape flatten unflatten permute transpose t contiguous clone expand squeeze unsqueeze slice
+    select narrow detach alias to _to_copy dropout max_pool1d max_pool2d relu""".split()
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The step of an output: one number, or a node that gives it at run time.
+
+    A per-channel grid has a step for each index of `axis`.
+    """
+
+    scale: float | Node
+    axis: int | None = None
+
+    def steps(self, recording: Recording, like: torch.Tensor) -> float | torch.Tensor:
+        """Return the step as a number, or as a float64 tensor that broadcasts against `like`."""
+        if isinstance(self.scale, float):
+            return self.scale
+        scale = recording.kept[self.scale].to(torch.float64)
+        if self.axis is None:
+            return float(scale.reshape(()))
+        shape = [1] * like.dim()
+        shape[self.axis] = -1
+        return scale.reshape(shape)
+
+
+def output_nodes(program: GraphModule) -> list[Node | None]:
+    """Return the node behind each leaf of a program's output, in order; None for a constant."""
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    leaves, _ = torch.utils._pytree.tree_flatten(output.args[0])
+    return [leaf if isinstance(leaf, Node) else None for leaf in leaves]
+
+
+def find_grid(output: Node | None) -> Grid | None:
+    """Walk back from an output of a Q/DQ program to its grid; None where it was computed in float last."""
+    node, moved = output, False
+    while node is not None and node.op != "placeholder":
+        target, args = call_of(node)
+        name = name_of(target) if node.op in ("call_function", "call_method") else ""
+        if kind_of(target) is Kind.QDQ and name.startswith("dequantize"):
+            return _grid(name, args, moved=moved)
+        if name not in _MOVES:
+            return None
+        node, moved = next(iter(node.all_input_nodes), None), True
+    return None
+
+
+def _grid(name: str, args: tuple[Any, ...], *, moved: bool) -> Grid | None:
+    if not isinstance(args[0], Node) or args[0].op == "get_attr":
+        return None  # a constant was dequantized: no quantize node of the program made it
+    if name == "dequantize_per_tensor":
+        return Grid(args[1] if isinstance(args[1], Node) else float(args[1]))
+    if name == "dequantize_per_channel" and not moved:
+        return Grid(args[1], axis=int(args[3]))
+    return None
+
+
+def integer_frontier(program: GraphModule, recording: Recording) -> list[Node]:
+    """Return the last integer tensors before each output: its levels, where the output lies on a grid.
+
+    Constants are left out: they do not depend on the inputs.
+    """
+    depends = _dependents(program)
+    seen: set[Node] = set()
+    found: set[Node] = set()
+    waiting = [node for node in output_nodes(program) if node is not None]
+    while waiting:
+        node = waiting.pop()
+        if node in seen or node not in depends:
+            continue
+        seen.add(node)
+        info = recording.tensors.get(node)
+        if isinstance(info, TensorInfo) and info.is_integer:
+            found.add(node)
+        else:
+            waiting += node.all_input_nodes
+    return [node for node in program.graph.nodes if node in found]
+
+
+def _dependents(program: GraphModule) -> set[Node]:
+    """Return the placeholders and every node that depends on one."""
+    depends: set[Node] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" or any(source in depends for source in node.all_input_nodes):
+            depends.add(node)
+    return depends
+
+
+def runtime_scales(grids: Iterable[Grid | None]) -> list[Node]:
+    """Return the nodes whose values the grids need."""
+    return [grid.scale for grid in grids if grid is not None and isinstance(grid.scale, Node)]

@@ -1,0 +1,58 @@
+"""What upstream's own test says of the same two programs, kept beside our verdict to compare with.
+
+The rule, from test/quantization/pt2e/test_representation.py of torch 2.10: the outputs on the calibration
+input differ by at most twice a step and 1e-5, the step being the scale of the n-th quantize node; and some
+operators occur a given number of times. It is restated here with its weaknesses, for they are the point.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pt2e_ci.checks.operators import qualified_name
+from pt2e_ci.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.cases.catalogue import SeedRule
+
+
+def seed_check(
+    rule: SeedRule,
+    qdq: GraphModule,
+    reference: GraphModule,
+    qdq_outputs: Sequence[torch.Tensor],
+    reference_outputs: Sequence[torch.Tensor],
+) -> dict[str, Any]:
+    """Return the rule's outcome and its tolerance, absolute, of the outputs on the calibration input."""
+    step = rule.tolerance if rule.tolerance is not None else _scale(qdq, rule.scale_index)
+    if step is None:
+        return {"outcome": Outcome.ERROR.value, "tolerance": None}
+    tolerance = 2 * step + 1e-5
+    agrees = (
+        _occurs(qdq, rule.qdq_nodes)
+        and _occurs(reference, rule.reference_nodes)
+        and all(
+            bool((a - b).abs().max() <= tolerance)
+            for a, b in zip(reference_outputs, qdq_outputs, strict=True)
+            if a.numel()
+        )
+    )
+    return {"outcome": (Outcome.PASS if agrees else Outcome.MISMATCH).value, "tolerance": tolerance}
+
+
+def _scale(qdq: GraphModule, index: int) -> float | None:
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    scales = [node.args[1] for node in qdq.graph.nodes if node.target == quantize]
+    return float(scales[index - 1]) if len(scales) >= index else None
+
+
+def _occurs(program: GraphModule, counts: Mapping[str, int]) -> bool:
+    found = Counter(qualified_name(node.target) for node in program.graph.nodes if node.op == "call_function")
+    return all(found[name] == count for name, count in counts.items())

@@ -1,0 +1,190 @@
+"""The ``pt2e-ci`` command. It imports torch only where a command runs cases or looks at the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pt2e_ci import __version__
+from pt2e_ci.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Group(click.Group):
+    """A group whose commands may raise `InputError`: one line on standard error, and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"pt2e-ci: error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pt2e-ci")
+def main() -> None:
+    """Does PT2E's reference representation really compute in integers?"""
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--help"]}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Run the suite on the torch of this environment.
+
+    ARGUMENTS are names of cases, and options for pytest, which runs the suite: `-k`, `-x`, `-n`, and the
+    suite's own `--report FILE`, `--require NAMES`, `--flow HOME`, `--seed N`, `--expectations FILE`.
+    """
+    # Checked before anything is imported that takes seconds.
+    from pt2e_ci.cases.catalogue import case_names, select_cases
+
+    names = _leading_names(arguments)
+    select_cases(names)
+    options = [*arguments[len(names) :]]
+    selection = [f"--case={name}" for name in case_names() if name in names]
+    sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *selection, *options]))
+
+
+def _leading_names(arguments: Sequence[str]) -> list[str]:
+    """Return the words before the first option: after one, a word may be its value."""
+    names: list[str] = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            break
+        names.append(argument)
+    return names
+
+
+def _run_pytest(arguments: list[str]) -> int:
+    import pytest
+
+    to_stdout = "--report=-" in arguments or ("--report", "-") in zip(arguments, arguments[1:], strict=False)
+    # The report has standard output to itself, and what pytest prints goes beside it.
+    aside = contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext()
+    with aside:
+        code = int(pytest.main(arguments))
+    return 2 if code == pytest.ExitCode.USAGE_ERROR else code
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def cells(*, as_json: bool) -> None:
+    """List the cells: every environment that the suite is run in."""
+    from pt2e_ci.cells import cell_record, load_cells
+
+    records = [cell_record(cell) for cell in load_cells().cells]
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("Session", "torch", "Flow", "torchao", "Python", "Cell"):
+        table.add_column(title, no_wrap=True)
+    for record in records:
+        table.add_row(
+            record["session"],
+            record["torch"],
+            record["flow"],
+            record["torchao"] or "\N{EN DASH}",
+            record["python"],
+            record["id"],
+        )
+    _print(table)
+
+
+@main.command()
+@click.option("--flow", metavar="HOME", help="Home of the PT2E flow, where this environment has two.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def doctor(*, flow: str | None, as_json: bool) -> None:
+    """Say what this machine and this torch can do, and what that means for the suite."""
+    from pt2e_ci.capabilities import CAPABILITIES, detect
+    from pt2e_ci.cases.catalogue import CASES
+    from pt2e_ci.cells import current_cell, platform_tag
+    from pt2e_ci.flows.homes import import_home
+
+    cell = current_cell(flow)
+    import_home(cell.flow)
+    found = detect()
+    missing = found.missing(CAPABILITIES)
+    skipped = found.skips(CASES)
+    if as_json:
+        report = {
+            "cell": cell.id(platform_tag()),
+            "listed": cell.listed,
+            "flow": cell.flow,
+            "machine": found.machine,
+            "emulated": found.emulated,
+            "engines": found.engines,
+            "xnnpack": found.xnnpack,
+            "cpu": found.cpu,
+            "build": found.build,
+            "missing": missing,
+            "skipped": skipped,
+        }
+        click.echo(json.dumps(report, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_row("cell", cell.id(platform_tag()) + ("" if cell.listed else "  (unlisted: it runs, marked as such)"))
+    table.add_row("torch", f"{found.build['version']}  ({found.build['git']}{', debug' * found.build['debug']})")
+    table.add_row("flow", cell.flow + (f" {cell.torchao}" if cell.torchao else ""))
+    table.add_row("engines", ", ".join(found.engines) or "none")
+    table.add_row("XNNPACK", "yes" if found.xnnpack else missing["xnnpack"])
+    table.add_row("machine", found.machine + (", emulated by qemu: expect a tenth of the speed" * found.emulated))
+    table.add_row("CPU", found.cpu["model"])
+    table.add_row("instruction sets", ", ".join(found.cpu["instruction_sets"]) or "none that matter here")
+    table.add_row("torch dispatches to", found.cpu["torch"])
+    table.add_row("cores, threads", f"{found.cpu['cores']}, {found.cpu['threads']}")
+    _print(table)
+    click.echo()
+    if not skipped:
+        click.echo(f"All {len(CASES)} cases can run here.")
+    for name, reason in skipped.items():
+        click.echo(f"{name} will be skipped: {reason}.")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--markdown", type=click.Path(path_type=Path, allow_dash=True), help="Write the table as Markdown.")
+def report(files: tuple[Path, ...], markdown: Path | None) -> None:
+    """Print the table of one or more reports; cells in which a case ended alike share a row."""
+    from pt2e_ci.reports.record import read_whole_report
+    from pt2e_ci.reports.table import markdown as to_markdown
+    from pt2e_ci.reports.table import render
+
+    reports = [read_whole_report(file) for file in files]
+    for index, one in enumerate(reports):
+        for other in reports[:index]:
+            if one.run["cell"] == other.run["cell"]:
+                raise InputError(f"two reports of the cell {one.run['cell']}: give one of them")
+    if markdown is None:
+        click.echo(render(reports, color=sys.stdout.isatty()), nl=False)
+        return
+    text = to_markdown(reports)
+    try:
+        with click.open_file(str(markdown), "w", encoding="utf-8", atomic=str(markdown) != "-") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"{markdown} cannot be written: {error.strerror or error}") from None
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    from pt2e_ci.reports.table import width
+
+    Console(width=width(), highlight=False).print(table)

@@ -1,0 +1,21 @@
+"""What goes wrong on the user's side of the line."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad input. The message is one line: what is wrong, and what to do. The command exits with 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Say that `name` is no `kind`, and which one may have been meant."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+    return InputError(f"unknown {kind} {name!r}: {hint}")

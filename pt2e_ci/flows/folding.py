@@ -1,0 +1,37 @@
+"""Constant weights, quantized ahead: what ``fold_quantize=True`` does where convert has no such option (2.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+
+def fold_quantized_constants(program: GraphModule) -> GraphModule:
+    """Replace each quantize node whose tensors are all attributes of the program by its value, in place."""
+    quantize = torch.ops.quantized_decomposed
+    targets = (quantize.quantize_per_tensor.default, quantize.quantize_per_channel.default)
+    for node in list(program.graph.nodes):
+        if node.target not in targets or any(source.op != "get_attr" for source in node.all_input_nodes):
+            continue
+        args = [_attribute(program, arg) if hasattr(arg, "target") else arg for arg in node.args]
+        name = f"_folded_{node.name}"
+        with torch.no_grad():
+            program.register_buffer(name, node.target(*args))
+        with program.graph.inserting_before(node):
+            node.replace_all_uses_with(program.graph.get_attr(name))
+        program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.recompile()
+    return program
+
+
+def _attribute(program: GraphModule, node: Node) -> torch.Tensor:
+    value: object = program
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    assert isinstance(value, torch.Tensor)  # noqa: S101 - for the type checker; a get_attr of a weight is one
+    return value

@@ -1,0 +1,93 @@
+"""The two homes of the PT2E flow: torch.ao in torch up to 2.10, and torchao."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pt2e_ci.cases.catalogue import Scheme
+from pt2e_ci.errors import InputError
+from pt2e_ci.flows.folding import fold_quantized_constants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.cells import FlowName
+
+# home: (flow, XNNPACK's quantizer, the rewrites of the reference representation)
+_MODULES: dict[FlowName, tuple[str, str, str]] = {
+    "torch.ao": (
+        "torch.ao.quantization.quantize_pt2e",
+        "torch.ao.quantization.quantizer.xnnpack_quantizer",
+        "torch.ao.quantization.pt2e.representation.rewrite",
+    ),
+    "torchao": (
+        "torchao.quantization.pt2e.quantize_pt2e",
+        "torchao.testing.pt2e._xnnpack_quantizer",
+        "torchao.quantization.pt2e.reference_representation_rewrite",
+    ),
+}
+
+_OPTIONS: dict[Scheme, dict[str, bool]] = {
+    Scheme.PER_TENSOR: {"is_per_channel": False},
+    Scheme.PER_CHANNEL: {"is_per_channel": True},
+    Scheme.DYNAMIC: {"is_per_channel": False, "is_dynamic": True},
+}
+
+
+@dataclass(frozen=True)
+class Home:
+    """One home of the flow, as imported."""
+
+    name: FlowName
+    rewrites: ModuleType
+    _flow: ModuleType
+    _quantizer: ModuleType
+
+    def quantizer(self, scheme: Scheme) -> Any:
+        """Return XNNPACK's symmetric quantizer, set globally to a scheme."""
+        config = self._quantizer.get_symmetric_quantization_config(**_OPTIONS[scheme])
+        return self._quantizer.XNNPACKQuantizer().set_global(config)
+
+    def prepare(self, graph: GraphModule, quantizer: Any) -> GraphModule:
+        """Insert the observers that the quantizer asks for. The graph is used up."""
+        return self._flow.prepare_pt2e(graph, quantizer)
+
+    def convert(self, prepared: GraphModule) -> GraphModule:
+        """Return the Q/DQ program of a calibrated graph, with constant weights quantized. The graph is used up."""
+        if "fold_quantize" in inspect.signature(self._flow.convert_pt2e).parameters:
+            # 2.2 and later; the default was False in 2.2
+            return self._flow.convert_pt2e(prepared, fold_quantize=True)
+        return fold_quantized_constants(self._flow.convert_pt2e(prepared))
+
+    @property
+    def rewrite(self) -> Callable[[GraphModule], GraphModule]:
+        """Upstream's own representation: it turns a Q/DQ program into a reference program, in place.
+
+        This is what ``convert_pt2e(..., use_reference_representation=True)`` does last.
+        """
+        return self.rewrites.reference_representation_rewrite
+
+
+def import_home(name: FlowName) -> Home:
+    """Import a home of the flow.
+
+    Raises:
+        InputError: this torch does not hold it, or the torchao that should cannot be imported.
+
+    """
+    flow, quantizer, rewrites = _MODULES[name]
+    try:
+        return Home(name, import_module(rewrites), import_module(flow), import_module(quantizer))
+    except Exception as error:  # torchao beside the wrong torch fails at import in many ways
+        raise InputError(
+            f"the PT2E flow of {name} cannot be imported beside torch {torch.__version__}"
+            f" ({type(error).__name__}: {error}): install a pair that `pt2e-ci cells` lists"
+        ) from error

@@ -1,0 +1,89 @@
+"""Representations: functions from a Q/DQ program to a reference program. Upstream's is one of them."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.flows.homes import Home
+
+# The functions that upstream's rewrite module calls by these names, one of each pair whatever the torch.
+_EXPORTERS = ("_get_aten_graph_module_for_pattern", "get_aten_graph_module")
+_REPLACERS = ("replace_pattern", "replace_pattern_with_filters")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference program, and how often each rewrite matched (None where that cannot be told)."""
+
+    program: GraphModule
+    rewrites: Mapping[str, int] | None
+
+
+def apply_upstream(home: Home, qdq: GraphModule) -> Reference:
+    """Turn a copy of a Q/DQ program into upstream's reference program."""
+    with _counted(home.rewrites) as matches:
+        program = home.rewrite(copy.deepcopy(qdq))
+    return Reference(program, None if matches is None else dict(matches))
+
+
+@contextmanager
+def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
+    """Count the matches of each rewrite while upstream's module runs.
+
+    The module exports a pattern and its replacement to graphs and hands both to the replacer. Both calls go
+    through names of the module, so they can be watched there; the pattern's function gives the rewrite its
+    name. A torch whose module has other names runs unwatched.
+    """
+    exporters = [name for name in _EXPORTERS if hasattr(module, name)]
+    replacers = [name for name in _REPLACERS if hasattr(module, name)]
+    if not exporters or not replacers:
+        yield None
+        return
+    matches: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    graphs: list[GraphModule] = []  # keeps each graph alive, so that no id is given twice
+
+    def watch_export(export: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
+        def exported(pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
+            graph = export(pattern, *args, **kwargs)
+            names[id(graph)] = _rewrite_name(pattern)
+            graphs.append(graph)
+            return graph
+
+        return exported
+
+    def watch_replace(replace: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+        def replaced(program: GraphModule, pattern: GraphModule, *args: Any, **kwargs: Any) -> list[Any]:
+            found = replace(program, pattern, *args, **kwargs)
+            if found:
+                matches[names.get(id(pattern), "unnamed")] += len(found)
+            return found
+
+        return replaced
+
+    originals = {name: getattr(module, name) for name in (*exporters, *replacers)}
+    for name, original in originals.items():
+        setattr(module, name, (watch_export if name in exporters else watch_replace)(original))
+    try:
+        yield matches
+    finally:
+        for name, original in originals.items():
+            setattr(module, name, original)
+
+
+def _rewrite_name(pattern: Any) -> str:
+    """Name a rewrite after its pattern's function: ``_qdq_quantized_add_relu`` gives ``add_relu``."""
+    # From 2.3 on the function comes wrapped in a module.
+    name: str = getattr(pattern, "fn", pattern).__name__
+    name = name.removeprefix("_qdq_").removeprefix("_").removesuffix("_int8")
+    return name.replace("quantized_", "", 1)

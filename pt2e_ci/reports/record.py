@@ -1,0 +1,201 @@
+"""Writing and reading a report: a run line, a line for each case, an end line with the counts.
+
+A report is whole or it is an error: one that is cut short, empty, or has a case twice is never a pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jsonschema.protocols import Validator
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report as read: its run line, its case lines and its end line."""
+
+    run: dict[str, Any]
+    cases: tuple[dict[str, Any], ...]
+    end: dict[str, Any]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every selected case has a line; a run that was stopped gives fewer."""
+        return len(self.cases) == self.end["selected"]
+
+
+def end_record(cases: Iterable[dict[str, Any]], selected: int, seconds: float) -> dict[str, Any]:
+    """Return the end line for the case lines before it; `selected` is how many cases should be there."""
+    counts = Counter(case["outcome"] for case in cases)
+    return {
+        "record": "end",
+        "counts": dict(sorted(counts.items())),
+        "selected": selected,
+        "seconds": round(seconds, 3),
+    }
+
+
+def dump(report: Report) -> str:
+    """Return a report as JSON Lines, each line checked against the schema."""
+    lines = []
+    for record in (report.run, *report.cases, report.end):
+        if complaint := _schema_complaint(record):
+            raise ValueError(f"a record does not fit the schema: {complaint}")
+        lines.append(json.dumps(record, allow_nan=False))
+    return "\n".join(lines) + "\n"
+
+
+def check_writable(path: Path) -> None:
+    """Make the report's folder, and make sure that a file can be written in it.
+
+    Raises:
+        InputError: it cannot, or `path` is a folder.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {path}: {error.strerror or error}") from None
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report under its name once it is whole on disk, in place of what was there.
+
+    Raises:
+        InputError: the disk would not take it; nothing is left under the name but what was there.
+
+    """
+    text = dump(report)
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            part = Path(file.name)
+            part.chmod(0o644)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise InputError(f"the report could not be written to {path}: {error.strerror or error}") from None
+
+
+def read_report(path: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        InputError: it cannot be read, is no report, or is not whole; with the line.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not text:
+        raise InputError(f"{path}: an empty file is no report: run the suite again")
+    if not text.endswith("\n"):
+        raise InputError(f"{path}: cut off in line {text.count(chr(10)) + 1}: run the suite again")
+    records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), 1)]
+    run, *cases = records
+    if run["record"] != "run":
+        raise InputError(f"{path}:1: a report begins with a run line, not with a {run['record']} line")
+    if not cases or cases[-1]["record"] != "end":
+        raise InputError(f"{path}: cut off after line {len(records)}, before its end line: run the suite again")
+    *cases, end = cases
+    names: set[str] = set()
+    for number, case in enumerate(cases, 2):
+        if case["record"] != "case":
+            raise InputError(f"{path}:{number}: a {case['record']} line, where a case line should be")
+        if case["name"] in names:
+            raise InputError(f"{path}:{number}: the case {case['name']!r} is here twice")
+        names.add(case["name"])
+    if end["counts"] != dict(Counter(case["outcome"] for case in cases)):
+        raise InputError(f"{path}: the end line counts other cases than there are: lines are missing or added")
+    if len(cases) > end["selected"]:
+        raise InputError(f"{path}: {len(cases)} cases, where {end['selected']} were selected")
+    if not cases:
+        raise InputError(f"{path}: a report without a case says nothing: run the suite again")
+    return Report(run, tuple(cases), end)
+
+
+def read_whole_report(path: Path) -> Report:
+    """Read a report that must have a line for every selected case.
+
+    Raises:
+        InputError: as `read_report`, or the run was stopped before its end.
+
+    """
+    report = read_report(path)
+    if not report.is_complete:
+        raise InputError(
+            f"{path}: incomplete: {len(report.cases)} of {report.end['selected']} cases, for the run was stopped"
+        )
+    return report
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a line of JSON: {error}") from None
+    if isinstance(record, dict) and record.get("record") == "run" and record.get("schema") != SCHEMA:
+        raise InputError(
+            f"{where}: schema {record.get('schema')!r}; this pt2e-ci reads schema {SCHEMA}: use the one that wrote it"
+        )
+    if complaint := _schema_complaint(record):
+        raise InputError(f"{where}: not a record of a report: {complaint}")
+    checked: dict[str, Any] = record
+    return checked
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return record
+
+
+@cache
+def _validator(kind: str) -> Validator:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
+    # One kind of line at a time: the complaint then speaks of the field, and not of three kinds of line.
+    return Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]})
+
+
+def _schema_complaint(record: object) -> str | None:
+    if not isinstance(record, dict) or record.get("record") not in ("run", "case", "end"):
+        return "it should be an object whose 'record' is run, case or end"
+    error = next(_validator(record["record"]).iter_errors(record), None)
+    if error is None:
+        return None
+    field = ".".join(str(part) for part in error.absolute_path)
+    message = error.message if len(error.message) <= 160 else error.message[:159] + "\N{HORIZONTAL ELLIPSIS}"
+    return f"{field}: {message}" if field else message

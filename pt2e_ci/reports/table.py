@@ -1,0 +1,156 @@
+"""The table of outcomes, of one report or of many. Cells in which a case ended alike share a row."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pt2e_ci.reports.record import Report
+
+COLUMNS = ("Case", "Outcome", "Integer", "Difference", "Differing", "Seed's rule", "Why")
+
+_STYLES = {"pass": "green", "skip": "cyan"}
+_EMPTY = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case as one or more cells ended it: the texts of `COLUMNS`, and the cells."""
+
+    texts: tuple[str, ...]
+    outcome: str
+    unexpected: bool
+    cells: tuple[str, ...]
+
+
+def rows(reports: Sequence[Report]) -> list[Row]:
+    """Return the rows of the table, in the order of the cases."""
+    merged: dict[tuple[str, ...], Row] = {}
+    order: dict[str, int] = {}
+    for report in reports:
+        for case in report.cases:
+            order.setdefault(case["name"], len(order))
+            texts = _texts(case)
+            earlier = merged.get(texts)
+            merged[texts] = Row(
+                texts,
+                case["outcome"],
+                case["complaint"] is not None,
+                (*(earlier.cells if earlier else ()), report.run["cell"]),
+            )
+    return sorted(merged.values(), key=lambda row: order[row.texts[0]])
+
+
+def _texts(case: dict[str, Any]) -> tuple[str, ...]:
+    outcome = case["outcome"]
+    if case["known"]:
+        outcome += ", known"
+    elif case["complaint"]:
+        outcome += ", unexpected"
+    if case["stage"]:
+        outcome += f" in {case['stage']}"
+    structure = case["structure"]
+    integer = f"{structure['integer']}/{structure['integer'] + structure['float']}" if structure else _EMPTY
+    numbers = case["numerics"].get("reference_vs_qdq")
+    seed = case["seed_check"]
+    why = case["complaint"] if outcome.startswith("pass") else case["reason"]
+    return (
+        case["name"],
+        outcome,
+        integer,
+        difference(numbers) if numbers else _EMPTY,
+        f"{numbers['differing']:.0%}" if numbers else _EMPTY,
+        seed["outcome"] if seed else _EMPTY,
+        why or "",
+    )
+
+
+def difference(numbers: dict[str, Any]) -> str:
+    """Write the largest difference of a comparison, with its unit."""
+    if numbers["not_finite"]:
+        return "not finite"
+    if numbers["unit"] == "lsb":
+        return f"{numbers['max']:.4g} LSB"
+    return f"{numbers['max']:.1e}"
+
+
+def describe(report: Report) -> str:
+    """Say in one line what was run, and on what."""
+    run = report.run
+    parts = [
+        run["cell"] + ("" if run["listed"] else " (unlisted)"),
+        f"torch {run['torch']}",
+        f"flow {run['flow']}" + (f" {run['torchao']}" if run["flow"] == "torchao" else ""),
+        f"Python {run['python']}",
+        "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"]),
+    ]
+    return "; ".join(parts) + ("; emulated" if run["emulated"] else "")
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Say in one line how many cases passed, are known not to, were skipped, and are unexpected."""
+    cases = [case for report in reports for case in report.cases]
+    unexpected = sum(case["complaint"] is not None for case in cases)
+    known = sum(case["known"] is not None for case in cases)
+    passed = sum(case["outcome"] == "pass" and case["complaint"] is None for case in cases)
+    skipped = sum(case["outcome"] == "skip" and case["complaint"] is None for case in cases)
+    cells = f"{len(reports)} cells, " if len(reports) > 1 else ""
+    return (
+        f"{cells}{len(cases)} cases: {passed} pass, {known} known defects, {skipped} skipped, "
+        f"{unexpected} unexpected"
+    )
+
+
+def width() -> int:
+    """Return the terminal's width; a pipe has none, and a log has room for a table that is not squeezed."""
+    return shutil.get_terminal_size((140, 24)).columns if sys.stdout.isatty() else 140
+
+
+def render(reports: Sequence[Report], *, color: bool) -> str:
+    """Return the table as text for the terminal."""
+    several = len(reports) > 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=column in ("Case", "Integer", "Difference", "Differing"))
+    if several:
+        table.add_column("Cells")
+    for row in rows(reports):
+        style = "bold red" if row.unexpected else _STYLES.get(row.outcome, "yellow")
+        cells = [Text(text) for text in row.texts]
+        cells[1].stylize(style)
+        if several:
+            cells.append(Text("all" if len(row.cells) == len(reports) else ", ".join(row.cells)))
+        table.add_row(*cells)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=max(width(), 80), force_terminal=color, highlight=False)
+    for report in reports:
+        console.print(Text(describe(report)), soft_wrap=True)
+    console.print(table)
+    console.print(Text(summary(reports)), soft_wrap=True)
+    return buffer.getvalue()
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """Return the table in Markdown, with the cells of each row."""
+    lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
+    for row in rows(reports):
+        cells = "all" if len(row.cells) == len(reports) else ", ".join(row.cells)
+        lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

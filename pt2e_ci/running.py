@@ -1,0 +1,92 @@
+"""From a case to a result: the flow's stages, timed, with an exception kept as the outcome of its stage."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.checks.judge import judge
+from pt2e_ci.flows.exporting import export
+from pt2e_ci.flows.representation import apply_upstream
+from pt2e_ci.outcomes import Outcome, Result, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pt2e_ci.cases.catalogue import Case
+    from pt2e_ci.flows.homes import Home
+
+
+class _Failed(Exception):
+    """A stage raised."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self.stage = stage
+
+
+def run_case(case: Case, home: Home, seed: int, enter: Callable[[Stage], None] = lambda stage: None) -> Result:
+    """Take a case through the flow and judge it.
+
+    `enter` is called as each stage begins, so that it is known even if the process dies in it.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: Stage) -> Iterator[None]:
+        enter(name)
+        started = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            raise _Failed(name) from error
+        finally:
+            seconds[name.value] = round(time.perf_counter() - started, 6)
+
+    try:
+        sets = input_sets(case, seed)
+        with stage(Stage.EXPORT):
+            graph = export(build_model(case, seed), sets[0].tensors)
+        with stage(Stage.PREPARE):
+            prepared = home.prepare(graph, home.quantizer(case.scheme))
+        with stage(Stage.CALIBRATE), torch.no_grad():
+            prepared(*sets[0].tensors)
+        with stage(Stage.CONVERT):
+            qdq = home.convert(prepared)
+            reference = apply_upstream(home, qdq)
+        with stage(Stage.RUN):
+            judgement = judge(case, qdq, reference.program, reference.rewrites, sets)
+    except _Failed as failed:
+        cause = failed.__cause__
+        return Result(
+            case.name,
+            case.family,
+            Outcome.ERROR,
+            stage=failed.stage,
+            reason=one_line(cause),
+            seconds=seconds,
+            traceback="".join(traceback.format_exception(cause)),
+        )
+    return Result(
+        case.name,
+        case.family,
+        judgement.outcome,
+        reason=judgement.reason,
+        structure=judgement.structure,
+        numerics=judgement.numerics,
+        seed_check=judgement.seed_check,
+        digest=judgement.digest,
+        seconds=seconds,
+    )
+
+
+def one_line(error: BaseException | None, limit: int = 300) -> str:
+    """Return an exception's type and the first line of what it says."""
+    text = str(error).strip().splitlines() or [""]
+    line = f"{type(error).__name__}: {text[0]}".rstrip(": ")
+    return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,33 @@
+"""pytest's way in. It adds nothing to a run that does not name the suite, for it is loaded in every one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SUITE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Bring in the suite's options and hooks if the suite is to be run."""
+    if _names_suite(args, early_config.invocation_params.dir):
+        from pt2e_ci.suite import session
+
+        early_config.pluginmanager.register(session, "pt2e_ci_suite")
+
+
+def _names_suite(args: Sequence[str], base: Path) -> bool:
+    for arg in args:
+        name = arg.split("::")[0]
+        if name == "pt2e_ci.suite" or name.startswith("pt2e_ci.suite."):
+            return True
+        path = (base / name).resolve()
+        if name and path.exists() and (path == _SUITE or _SUITE in path.parents):
+            return True
+    return False
