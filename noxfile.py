@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nox
+import nox.manifest
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
@@ -19,7 +20,9 @@ from pt2e_ci.sources import SETTING, torch_sources  # noqa: E402
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "typecheck", "tests"]
+
+# nox compares names as Python expressions, and as one test-2.1 equals test-2.10: either would run both.
+nox.manifest._normalize_arg = str
 
 TESTED_CELL = "2.13"
 """The cell whose torch the project's own tests run on."""
@@ -41,7 +44,7 @@ def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
     session.log(note)
     uses_uv = session.venv_backend == "uv"
     session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
-    requirements = [f"torch=={cell.torch}"]
+    requirements = [f"torch=={cell.torch}", *cell.requires]
     if cell.torchao:
         requirements.append(f"torchao=={cell.torchao}")
     extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
@@ -75,8 +78,7 @@ def _add_cell_session(cell: Cell) -> None:
     def run_suite(session: nox.Session) -> None:
         if not found:
             session.error(
-                f"Python {cell.python} is not on this machine: install it, and see that python{cell.python} is"
-                " on PATH"
+                f"Python {cell.python} is not on this machine: install it, and see that python{cell.python} is on PATH"
             )
         _install(session, cell)
         report = ROOT / "reports" / f"{cell.id(platform_tag())}.jsonl"
@@ -85,7 +87,9 @@ def _add_cell_session(cell: Cell) -> None:
     run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
     # Without its interpreter a session gets no environment: it only says what is missing.
     backend = {} if found else {"venv_backend": "none"}
-    nox.session(name=cell.session, python=cell.python if found else False, tags=["cell"], **backend)(run_suite)
+    nox.session(name=cell.session, python=cell.python if found else False, tags=["cell"], default=False, **backend)(
+        run_suite
+    )
 
 
 for _cell in _cells():

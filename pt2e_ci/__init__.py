@@ -1,3 +1,3 @@
-"""Does PT2E's reference representation really compute in integers, on every torch and every CPU?"""
+"""A reproducible CI matrix for PT2E: is the reference representation integer, and are the integers right."""
 
 __version__ = "0.1.0"

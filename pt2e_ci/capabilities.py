@@ -60,9 +60,7 @@ class Capabilities:
 
     def skips(self, cases: Iterable[Case]) -> dict[str, str]:
         """Return the cases that cannot run here, each with the reason."""
-        return {
-            case.name: "; ".join(missing.values()) for case in cases if (missing := self.missing(case.needs))
-        }
+        return {case.name: "; ".join(missing.values()) for case in cases if (missing := self.missing(case.needs))}
 
 
 def detect() -> Capabilities:

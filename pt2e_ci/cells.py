@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from pt2e_ci.errors import InputError
@@ -25,7 +26,7 @@ FlowName = Literal["torch.ao", "torchao"]
 FLOWS: tuple[FlowName, ...] = get_args(FlowName)
 
 _REQUIRED = {"name", "torch", "python", "flow"}
-_OPTIONAL = {"torchao"}
+_OPTIONAL = {"torchao", "requires"}
 
 
 def minor(version: str) -> str:
@@ -42,6 +43,7 @@ class Cell:
     python: str
     flow: FlowName
     torchao: str | None = None
+    requires: tuple[str, ...] = ()
     listed: bool = True
 
     @property
@@ -76,7 +78,7 @@ class CellList:
         for cell in self.cells:
             if (cell.torch, cell.torchao, cell.python, cell.flow) == wanted:
                 return cell
-        return Cell(f"torch {torch}", torch, python, flow, wanted[1], listed=False)
+        return Cell(f"torch {torch}", torch, python, flow, torchao=wanted[1], listed=False)
 
 
 def load_cells(path: Path = CELLS_FILE) -> CellList:
@@ -119,8 +121,15 @@ def _cell(entry: object, where: str) -> Cell:
     if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
         raise InputError(f"{where}: unknown key {stray[0]!r} in a cell")
     for key, value in entry.items():
-        if not isinstance(value, str) or not value:
-            raise InputError(f"{where}: {key!r} must be a string, as in {key} = \"...\"")
+        if key != "requires" and (not isinstance(value, str) or not value):
+            raise InputError(f'{where}: {key!r} must be a string, as in {key} = "..."')
+    requires = entry.get("requires", [])
+    try:
+        if not isinstance(requires, list):
+            raise InvalidRequirement
+        requires = [str(Requirement(requirement)) for requirement in requires]
+    except (InvalidRequirement, TypeError, AttributeError):
+        raise InputError(f"{where}: 'requires' must be a list of requirements, as [\"numpy<2\"]") from None
     for key in ("torch", "torchao", "python"):
         try:
             Version(entry.get(key, "0"))
@@ -130,7 +139,7 @@ def _cell(entry: object, where: str) -> Cell:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
     if (entry["flow"] == "torchao") != ("torchao" in entry):
         raise InputError(f"{where}: 'torchao' names the release for flow \"torchao\", and for that flow only")
-    return Cell(**entry)
+    return Cell(**{**entry, "requires": tuple(requires)})
 
 
 def _pairs(table: object, path: Path) -> dict[str, tuple[str, ...]]:
@@ -178,7 +187,7 @@ def current_cell(flow: str | None = None, path: Path = CELLS_FILE) -> Cell:
         raise InputError("flow torchao needs torchao, which is not installed: install it, or choose torch.ao")
     if flow == "torchao" and not has_flow:
         raise InputError(f"torchao {torchao} has no PT2E flow: install 0.11 or later, or choose flow torch.ao")
-    chosen = cast("FlowName", flow or ("torchao" if has_flow else "torch.ao"))
+    chosen: FlowName = flow or ("torchao" if has_flow else "torch.ao")
 
     listed = load_cells(path)
     if chosen == "torchao" and torchao is not None:
@@ -216,4 +225,5 @@ def cell_record(cell: Cell) -> dict[str, Any]:
         "torchao": cell.torchao,
         "python": cell.python,
         "flow": cell.flow,
+        "requires": [*cell.requires],
     }

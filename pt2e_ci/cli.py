@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,15 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pt2e-ci")
 def main() -> None:
-    """Does PT2E's reference representation really compute in integers?"""
+    """Tell whether PT2E's reference representation really computes in integers, and whether they are right."""
 
 
 @main.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--help"]}
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": ["--help"],
+    }
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
@@ -67,7 +72,7 @@ def _leading_names(arguments: Sequence[str]) -> list[str]:
 def _run_pytest(arguments: list[str]) -> int:
     import pytest
 
-    to_stdout = "--report=-" in arguments or ("--report", "-") in zip(arguments, arguments[1:], strict=False)
+    to_stdout = "--report=-" in arguments or ("--report", "-") in pairwise(arguments)
     # The report has standard output to itself, and what pytest prints goes beside it.
     aside = contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext()
     with aside:

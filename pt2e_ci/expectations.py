@@ -36,8 +36,8 @@ class Expectation:
     outcome: Outcome
     reason: str
     link: str
+    torch: SpecifierSet
     where: str
-    torch: SpecifierSet = SpecifierSet()
     flow: str | None = None
     machine: str | None = None
 
@@ -47,9 +47,7 @@ class Expectation:
 
     def applies(self, case: str, cell: Cell, machine: str) -> bool:
         """Tell whether the defect is expected for a case in a cell on a machine such as ``x86_64``."""
-        return (
-            fnmatchcase(case, self.case) and self.applies_to_cell(cell) and self.machine in (None, machine)
-        )
+        return fnmatchcase(case, self.case) and self.applies_to_cell(cell) and self.machine in (None, machine)
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,13 @@ class Expectations:
             return Verdict({"reason": expected.reason, "link": expected.link}, None)
         if outcome is Outcome.PASS:
             return Verdict(
-                None, f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})"
+                None,
+                f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})",
             )
         return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({expected.where})")
 
 
-def load_expectations(
-    cases: Iterable[str], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE
-) -> list[Expectation]:
+def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> list[Expectation]:
     """Read an expectations file and hold every entry against the cases and cells that there are.
 
     Raises:
@@ -131,22 +128,16 @@ def _expectation(entry: object, where: str) -> Expectation:
     if entry.get("flow", FLOWS[0]) not in FLOWS:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
     if entry.get("machine", _MACHINES[0]) not in _MACHINES:
-        raise InputError(
-            f"{where}: unknown machine {entry['machine']!r}: choose from {', '.join(_MACHINES)}"
-        )
+        raise InputError(f"{where}: unknown machine {entry['machine']!r}: choose from {', '.join(_MACHINES)}")
     try:
         torch = SpecifierSet(entry.get("torch", ""), prereleases=True)
     except InvalidSpecifier:
-        raise InputError(
-            f"{where}: {entry['torch']!r} is no version range: write, say, \">=2.2,<2.5\""
-        ) from None
+        raise InputError(f'{where}: {entry["torch"]!r} is no version range: write, say, ">=2.2,<2.5"') from None
     fields = {key: value for key, value in entry.items() if key not in ("outcome", "torch")}
     return Expectation(outcome=Outcome(entry["outcome"]), torch=torch, where=where, **fields)
 
 
-def _check_against(
-    expectation: Expectation, cases: list[str], cells: list[Cell], earlier: list[Expectation]
-) -> None:
+def _check_against(expectation: Expectation, cases: list[str], cells: list[Cell], earlier: list[Expectation]) -> None:
     matching = [case for case in cases if fnmatchcase(case, expectation.case)]
     if not matching:
         raise InputError(f"{expectation.where}: names no case: there is none called {expectation.case!r}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pt2e_ci.flows.homes import Home
 
 
-class _Failed(Exception):
+class _StageError(Exception):
     """A stage raised."""
 
     def __init__(self, stage: Stage) -> None:
@@ -44,7 +44,7 @@ def run_case(case: Case, home: Home, seed: int, enter: Callable[[Stage], None] =
         try:
             yield
         except Exception as error:
-            raise _Failed(name) from error
+            raise _StageError(name) from error
         finally:
             seconds[name.value] = round(time.perf_counter() - started, 6)
 
@@ -61,13 +61,13 @@ def run_case(case: Case, home: Home, seed: int, enter: Callable[[Stage], None] =
             reference = apply_upstream(home, qdq)
         with stage(Stage.RUN):
             judgement = judge(case, qdq, reference.program, reference.rewrites, sets)
-    except _Failed as failed:
-        cause = failed.__cause__
+    except _StageError as error:
+        cause = error.__cause__
         return Result(
             case.name,
             case.family,
             Outcome.ERROR,
-            stage=failed.stage,
+            stage=error.stage,
             reason=one_line(cause),
             seconds=seconds,
             traceback="".join(traceback.format_exception(cause)),

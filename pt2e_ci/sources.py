@@ -115,7 +115,11 @@ def _pip_settings() -> dict[str, str]:
 
     A host without pip has the variables only.
     """
-    commands = [[sys.executable, "-m", "pip"], [shutil.which("pip") or "pip"], [shutil.which("pip3") or "pip3"]]
+    commands = [
+        [sys.executable, "-m", "pip"],
+        [shutil.which("pip") or "pip"],
+        [shutil.which("pip3") or "pip3"],
+    ]
     for command in commands:
         try:
             listing = subprocess.run(  # noqa: S603 - pip, with fixed arguments

@@ -94,9 +94,7 @@ def judge(
     )
 
 
-def _verdict(
-    case: Case, qdq: Structure, reference: Structure, comparison: Comparison
-) -> tuple[Outcome, str | None]:
+def _verdict(case: Case, qdq: Structure, reference: Structure, comparison: Comparison) -> tuple[Outcome, str | None]:
     """Weigh the numbers first: a program that computes something else is wrong however it does it."""
     if comparison.max_lsb > case.max_lsb:
         return Outcome.MISMATCH, f"up to {comparison.max_lsb:g} LSB apart; {case.max_lsb:g} allowed"

@@ -35,9 +35,7 @@ class Comparison:
         self.histogram: Counter[int] = Counter()
         self.off_grid = 0
 
-    def add(
-        self, actual: torch.Tensor, expected: torch.Tensor, steps: float | torch.Tensor | None = None
-    ) -> None:
+    def add(self, actual: torch.Tensor, expected: torch.Tensor, steps: float | torch.Tensor | None = None) -> None:
         """Compare two tensors of one shape. `steps` is the output's grid, or None where it has none."""
         if isinstance(steps, torch.Tensor):
             steps = steps.expand(expected.shape)

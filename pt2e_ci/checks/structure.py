@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.checks.operators import Kind, call_of, kind_of, name_of, operands_of
-from pt2e_ci.checks.recording import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch.fx import GraphModule, Node
 
-    from pt2e_ci.checks.recording import Recording
+    from pt2e_ci.checks.recording import Recording, TensorInfo
 
 
 @dataclass(frozen=True)
@@ -164,14 +163,12 @@ class _Reader:
         sources = [source for source in node.all_input_nodes if self._tensor(source)]
         placeholders = [inner for inner in program.graph.nodes if inner.op == "placeholder"]
         depends = {
-            inner: self._depends.get(source, False)
-            for inner, source in zip(placeholders, sources, strict=False)
+            inner: self._depends.get(source, False) for inner, source in zip(placeholders, sources, strict=False)
         }
         self._depends[node] = any(depends.values())
         inner = _Reader(program, recording, depends).read()
         operators = tuple(
-            Operator(operator.name, node.name, operator.integer, operator.quantized)
-            for operator in inner.operators
+            Operator(operator.name, node.name, operator.integer, operator.quantized) for operator in inner.operators
         )
         if operators:
             self._compute.add(node)

@@ -107,8 +107,7 @@ def summary(reports: Sequence[Report]) -> str:
     skipped = sum(case["outcome"] == "skip" and case["complaint"] is None for case in cases)
     cells = f"{len(reports)} cells, " if len(reports) > 1 else ""
     return (
-        f"{cells}{len(cases)} cases: {passed} pass, {known} known defects, {skipped} skipped, "
-        f"{unexpected} unexpected"
+        f"{cells}{len(cases)} cases: {passed} pass, {known} known defects, {skipped} skipped, {unexpected} unexpected"
     )
 
 

@@ -120,9 +120,7 @@ def _settings(option: Any) -> Settings:
         report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).absolute()
         check_writable(report)
     machine = platform_tag().split("_", 1)[1]
-    return Settings(
-        cell, tuple(cases), Expectations(entries, cell, machine), required, option.seed, report
-    )
+    return Settings(cell, tuple(cases), Expectations(entries, cell, machine), required, option.seed, report)
 
 
 def _isolate(config: pytest.Config) -> None:
@@ -227,9 +225,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note the same where there are no workers."""
     if gathered := session.config.stash.get(_GATHERED, None):
-        gathered.selected.update(
-            match["name"] for item in session.items if (match := _ITEM.search(item.nodeid))
-        )
+        gathered.selected.update(match["name"] for item in session.items if (match := _ITEM.search(item.nodeid)))
 
 
 class _Gatherer:
@@ -279,7 +275,7 @@ class _Gatherer:
         report.longrepr = f"{case.name}: {outcome}: {reason}"
         if record["complaint"] is None:
             report.outcome = "skipped"
-            report.wasxfail = record["known"]["reason"]  # type: ignore[attr-defined]
+            report.wasxfail = record["known"]["reason"]
 
     def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, str]:
         limit = self._timeout()
@@ -315,7 +311,7 @@ def _exit_code(report: pytest.TestReport) -> int | None:
     xdist and execnet have no public way to it: the popen object behind the gateway is the one place.
     """
     try:
-        process = report.node.gateway._io.popen  # type: ignore[attr-defined]
+        process = report.node.gateway._io.popen
         code: int = process.wait(timeout=5)
     except Exception:  # another gateway than popen, or a worker that will not end
         return None

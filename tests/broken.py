@@ -1,0 +1,179 @@
+"""A pytest plugin that breaks the suite in one chosen way, so that tests can see it go red.
+
+The variable PT2E_CI_FAULT names a function of this module; it is called in the processes that run cases.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or config.option.numprocesses == 0:
+        globals()[os.environ["PT2E_CI_FAULT"]]()
+
+
+def _replace_export(action) -> None:
+    """Do something else than export, in the case `add` alone."""
+    from pt2e_ci import running
+
+    export = running.export
+
+    def broken(model, inputs):
+        if type(model).__name__ == "Add":
+            action()
+        return export(model, inputs)
+
+    running.export = broken
+
+
+def segfault() -> None:
+    _replace_export(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+
+def killed() -> None:
+    _replace_export(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def hang() -> None:
+    _replace_export(lambda: time.sleep(600))
+
+
+def exception() -> None:
+    def fail() -> None:
+        raise RuntimeError("no graph today\nand a second line")
+
+    _replace_export(fail)
+
+
+def _replace_representation(change) -> None:
+    """Put `change(program)` after upstream's representation."""
+    from pt2e_ci import running
+    from pt2e_ci.flows.representation import Reference
+
+    apply = running.apply_upstream
+
+    def broken(home, qdq):
+        reference = apply(home, qdq)
+        return Reference(change(reference.program, qdq), reference.rewrites)
+
+    running.apply_upstream = broken
+
+
+def rewrite_gone() -> None:
+    """Nothing is rewritten: the reference program is the Q/DQ program."""
+    _replace_representation(lambda program, qdq: qdq)
+
+
+def rewrite_new() -> None:
+    """Upstream's own mistake mended: its conv pattern looks for the operator that exported graphs hold."""
+    import torch
+
+    from pt2e_ci.cells import current_cell
+    from pt2e_ci.flows.homes import import_home
+
+    rewrites = import_home(current_cell().flow).rewrites
+    dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor
+
+    def _qdq_quantized_conv2d(x, sx, zx, lx, hx, w, sw, zw, lw, hw, bias, so, zo, lo, ho):
+        x = dequantize(x, sx, zx, lx, hx, torch.int8)
+        w = dequantize(w, sw, zw, lw, hw, torch.int8)
+        return quantize(torch.ops.aten.conv2d.default(x, w, bias), so, zo, lo, ho, torch.int8)
+
+    rewrites._qdq_quantized_conv2d = _qdq_quantized_conv2d
+
+
+def off_by_two() -> None:
+    """Every output is two steps too large, but where it saturates."""
+    import operator
+
+    from pt2e_ci.checks.grids import find_grid, output_nodes
+
+    def shift(program, qdq):
+        step = find_grid(output_nodes(qdq)[0]).scale
+        output = output_nodes(program)[0]
+        with program.graph.inserting_after(output):
+            shifted = program.graph.call_function(operator.add, (output, 2 * step))
+        output.replace_all_uses_with(shifted, delete_user_cb=lambda user: user is not shifted)
+        program.recompile()
+        return program
+
+    _replace_representation(shift)
+
+
+def off_grid() -> None:
+    """Every output is three eighths of a step too large, and so not an output of the quantize node at all."""
+    import operator
+
+    from pt2e_ci.checks.grids import find_grid, output_nodes
+
+    def shift(program, qdq):
+        step = find_grid(output_nodes(qdq)[0]).scale
+        output = output_nodes(program)[0]
+        with program.graph.inserting_after(output):
+            shifted = program.graph.call_function(operator.add, (output, 0.375 * step))
+        output.replace_all_uses_with(shifted, delete_user_cb=lambda user: user is not shifted)
+        program.recompile()
+        return program
+
+    _replace_representation(shift)
+
+
+def not_a_number() -> None:
+    """The first output is NaN."""
+    import torch
+
+    from pt2e_ci.checks.grids import output_nodes
+
+    def spoil(program, qdq):
+        output = output_nodes(program)[0]
+        with program.graph.inserting_after(output):
+            spoilt = program.graph.call_function(torch.mul, (output, float("nan")))
+        output.replace_all_uses_with(spoilt, delete_user_cb=lambda user: user is not spoilt)
+        program.recompile()
+        return program
+
+    _replace_representation(spoil)
+
+
+def not_deterministic() -> None:
+    """One level more at every other call."""
+    import torch
+
+    calls = iter(range(10**9))
+
+    def wobble(levels: torch.Tensor) -> torch.Tensor:
+        return levels.clamp(max=126) + next(calls) % 2
+
+    def change(program, qdq):
+        cast = next(
+            node for node in reversed(program.graph.nodes) if node.op == "call_function" and "int8" in str(node.args)
+        )
+        with program.graph.inserting_after(cast):
+            changed = program.graph.call_function(wobble, (cast,))
+        cast.replace_all_uses_with(changed, delete_user_cb=lambda user: user is not changed)
+        program.recompile()
+        return program
+
+    _replace_representation(change)
+
+
+def no_qnnpack() -> None:
+    """A torch that was built without QNNPACK."""
+    import dataclasses
+
+    from pt2e_ci import capabilities
+    from pt2e_ci.suite import test_cases
+
+    detect = capabilities.detect
+
+    def poorer():
+        found = detect()
+        return dataclasses.replace(found, engines=tuple(e for e in found.engines if e != "qnnpack"))
+
+    test_cases.detect = poorer

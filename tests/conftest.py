@@ -1,0 +1,68 @@
+"""Running the suite as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pt2e_ci.reports.record import Report, read_report
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """What a run of the suite left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+    path: Path
+
+    @property
+    def report(self) -> Report:
+        return read_report(self.path)
+
+    def case(self, name: str) -> dict:
+        return next(case for case in self.report.cases if case["name"] == name)
+
+
+class RunSuite:
+    """Runs `pytest --pyargs pt2e_ci.suite`, broken by one of the faults of tests/broken.py or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+
+    def __call__(self, *arguments: str, fault: str | None = None, report: bool = True) -> SuiteRun:
+        self._count += 1
+        cwd = self._folder / str(self._count)
+        cwd.mkdir()
+        path = cwd / "report.jsonl"
+        environment = dict(os.environ)
+        command = [sys.executable, "-m", "pytest", "--pyargs", "pt2e_ci.suite"]
+        if report:
+            command.append(f"--report={path}")
+        if fault:
+            environment |= {"PYTHONPATH": str(Path(__file__).parent), "PT2E_CI_FAULT": fault}
+            command += ["-p", "broken"]
+        done = subprocess.run(
+            [*command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
+        )
+        return SuiteRun(done.returncode, done.stdout, done.stderr, path)
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> RunSuite:
+    return RunSuite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="session")
+def whole_run(suite: RunSuite) -> SuiteRun:
+    """One run of every case, as it stands."""
+    return suite("--junitxml=junit.xml")

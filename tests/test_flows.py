@@ -1,0 +1,104 @@
+"""The flow against upstream's own entry point, and what it does where upstream has less."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from pt2e_ci.cases.catalogue import select_cases
+from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.cells import current_cell
+from pt2e_ci.errors import InputError
+from pt2e_ci.flows import homes
+from pt2e_ci.flows.exporting import export
+from pt2e_ci.flows.folding import fold_quantized_constants
+from pt2e_ci.flows.homes import import_home
+from pt2e_ci.flows.representation import _rewrite_name, apply_upstream
+
+HOME = import_home(current_cell().flow)
+
+
+def quantize_nodes(program):
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    return [str(node.target) for node in calls if "quantize" in str(node.target)]
+
+
+def prepared(case):
+    inputs = input_sets(case, 0)[0].tensors
+    graph = HOME.prepare(export(build_model(case, 0), inputs), HOME.quantizer(case.scheme))
+    graph(*inputs)
+    return graph
+
+
+@pytest.mark.parametrize("case", select_cases(["static_linear", "maxpool2d"]), ids=lambda case: case.name)
+def test_representation_is_what_converting_gives(case):
+    graph = prepared(case)
+    ours = apply_upstream(HOME, HOME.convert(copy.deepcopy(graph))).program
+    theirs = HOME._flow.convert_pt2e(graph, use_reference_representation=True)
+    assert ours.code == theirs.code
+    for given in input_sets(case, 0):
+        assert torch.equal(ours(*given.tensors), theirs(*given.tensors))
+
+
+def test_representation_leaves_the_qdq_program_alone():
+    (case,) = select_cases(["static_linear"])
+    qdq = HOME.convert(prepared(case))
+    before = qdq.code
+    apply_upstream(HOME, qdq)
+    assert qdq.code == before
+
+
+def test_watching_is_undone():
+    names = ("_get_aten_graph_module_for_pattern", "replace_pattern_with_filters")
+    before = [getattr(HOME.rewrites, name) for name in names]
+    (case,) = select_cases(["add"])
+    apply_upstream(HOME, HOME.convert(prepared(case)))
+    assert [getattr(HOME.rewrites, name) for name in names] == before
+
+
+def test_module_that_cannot_be_watched_runs_all_the_same(monkeypatch):
+    from pt2e_ci.flows import representation
+
+    monkeypatch.setattr(representation, "_REPLACERS", ("renamed",))
+    (case,) = select_cases(["add"])
+    assert apply_upstream(HOME, HOME.convert(prepared(case))).rewrites is None
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("_qdq_quantized_add_relu", "add_relu"),
+        ("_qdq_dynamic_quantized_linear", "dynamic_linear"),
+        ("_quantize_per_tensor_int8", "quantize_per_tensor"),
+        ("_dequantize_per_channel_int8", "dequantize_per_channel"),
+    ],
+)
+def test_rewrite_names(function, name):
+    def pattern():
+        pass
+
+    pattern.__name__ = function
+    assert _rewrite_name(pattern) == name
+
+
+@pytest.mark.parametrize(
+    "case",
+    select_cases(["static_linear", "conv2d", "qdq_per_channel_2d"]),
+    ids=lambda case: case.name,
+)
+def test_folding_where_convert_has_no_such_option(case):
+    graph = prepared(case)
+    folded = HOME.convert(copy.deepcopy(graph))
+    unfolded = HOME._flow.convert_pt2e(graph, fold_quantize=False)
+    by_us = fold_quantized_constants(unfolded)
+    assert quantize_nodes(by_us) == quantize_nodes(folded)
+    for given in input_sets(case, 0):
+        assert torch.equal(by_us(*given.tensors), folded(*given.tensors))
+
+
+def test_home_that_cannot_be_imported(monkeypatch):
+    monkeypatch.setitem(homes._MODULES, "torch.ao", ("no_such_module",) * 3)
+    with pytest.raises(InputError, match=r"the PT2E flow of torch\.ao cannot be imported beside torch 2\.\d+"):
+        import_home("torch.ao")

@@ -1,0 +1,124 @@
+"""The suite as it stands: what it says on this torch, and how it gets along with pytest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+from pt2e_ci.cases.catalogue import case_names
+from pt2e_ci.reports.record import dump
+
+OUTCOMES = dict.fromkeys(case_names(), "pass") | {
+    "conv2d": "vacuous",
+    "maxpool2d": "vacuous",
+    "add_relu": "mismatch",
+}
+
+
+def test_every_case_ends_as_expected(whole_run):
+    assert whole_run.code == 0, whole_run.stdout
+    assert {case["name"]: case["outcome"] for case in whole_run.report.cases} == OUTCOMES
+    assert all(case["complaint"] is None for case in whole_run.report.cases)
+    assert [case["name"] for case in whole_run.report.cases if case["known"]] == [
+        "conv2d",
+        "add_relu",
+        "maxpool2d",
+    ]
+
+
+def test_report_is_whole_and_fits_the_schema(whole_run):
+    report = whole_run.report
+    assert report.is_complete
+    assert dump(report) == whole_run.path.read_text()
+    assert report.end["counts"] == {"mismatch": 1, "pass": 8, "vacuous": 2}
+    assert report.run["packages"]["torch"].startswith(report.run["torch"])
+
+
+def test_integers_are_where_upstream_puts_them(whole_run):
+    coverage = {case["name"]: case["structure"]["coverage"] for case in whole_run.report.cases}
+    assert [name for name, share in coverage.items() if share == 1] == [
+        "static_linear",
+        "dynamic_linear",
+        "add",
+        "add_relu",
+        "qdq",
+    ]
+    assert whole_run.case("add_relu")["structure"]["rewrites"] == {
+        "add_relu": 1,
+        "dequantize_per_tensor": 1,
+        "quantize_per_tensor": 2,
+    }
+
+
+def test_histogram_counts_every_output(whole_run):
+    for case in whole_run.report.cases:
+        numbers = case["numerics"]["reference_vs_qdq"]
+        if numbers["unit"] == "lsb":
+            assert sum(numbers["histogram"].values()) == numbers["compared"]
+            assert max(abs(int(value)) for value in numbers["histogram"]) == numbers["max"]
+
+
+def test_table_names_every_case(whole_run):
+    table = whole_run.stdout.split("PT2E reference representation")[1]
+    for name in case_names():
+        assert name in table
+    assert "11 cases: 8 pass, 3 known defects, 0 skipped, 0 unexpected" in table
+
+
+def test_junit_agrees(whole_run):
+    suite = ET.parse(whole_run.path.with_name("junit.xml")).getroot().find("testsuite")
+    assert suite.attrib["tests"] == str(len(OUTCOMES))
+    assert suite.attrib["failures"] == "0"
+
+
+def test_second_run_gives_the_same_digests(suite, whole_run):
+    again = suite("--case=static_linear", "--case=dynamic_linear", "--case=conv2d", "-n2")
+    assert {case["name"]: case["digest"] for case in again.report.cases} == {
+        name: whole_run.case(name)["digest"] for name in ("static_linear", "dynamic_linear", "conv2d")
+    }
+
+
+def test_another_seed_gives_other_integers(suite, whole_run):
+    other = suite("--case=static_linear", "--seed=1")
+    assert other.code == 0
+    assert other.case("static_linear")["digest"] != whole_run.case("static_linear")["digest"]
+    assert other.report.run["seed"] == 1
+
+
+def test_keyword_selects_cases(suite):
+    run = suite("-k", "qdq and not channel")
+    assert [case["name"] for case in run.report.cases] == ["qdq"]
+
+
+def test_stopped_run_does_not_take_the_reports_name(suite):
+    run = suite("-x", "--case=add", "--case=static_linear", "--case=qdq", "-n0", fault="exception")
+    assert run.code == 1
+    assert not run.path.exists()
+    part = run.path.with_name("report.jsonl.partial")
+    assert json.loads(part.read_text().splitlines()[-1])["selected"] == 3
+
+
+def test_nothing_selected_is_not_a_pass(suite):
+    run = suite("-k", "nonsense")
+    assert run.code == 5
+    assert not run.path.exists()
+
+
+def test_report_on_standard_output_stands_alone(tmp_path):
+    command = [sys.executable, "-m", "pt2e_ci", "run", "qdq_per_channel_2d", "--report", "-"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert [json.loads(line)["record"] for line in done.stdout.splitlines()] == ["run", "case", "end"]
+    assert "1 passed" in done.stderr
+
+
+def test_other_runs_of_pytest_are_left_alone(tmp_path):
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--report')\n    parser.addoption('--seed')\n"
+    )
+    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "--seed=3"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PT2E" not in done.stdout
