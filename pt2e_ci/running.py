@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pt2e_ci.cases.catalogue import Case
     from pt2e_ci.flows.homes import Home
+    from pt2e_ci.flows.patterns import PatternGraphs
 
 
 class _StageError(Exception):
@@ -30,10 +31,18 @@ class _StageError(Exception):
         self.stage = stage
 
 
-def run_case(case: Case, home: Home, seed: int, enter: Callable[[Stage], None] = lambda stage: None) -> Result:
+def run_case(
+    case: Case,
+    home: Home,
+    seed: int,
+    *,
+    patterns: PatternGraphs | None = None,
+    enter: Callable[[Stage], None] = lambda stage: None,
+) -> Result:
     """Take a case through the flow and judge it.
 
-    `enter` is called as each stage begins, so that it is known even if the process dies in it.
+    `patterns` keeps upstream's pattern graphs from one case to the next. `enter` is called as each stage begins,
+    so that it is known even if the process dies in it.
     """
     seconds: dict[str, float] = {}
 
@@ -58,7 +67,7 @@ def run_case(case: Case, home: Home, seed: int, enter: Callable[[Stage], None] =
             prepared(*sets[0].tensors)
         with stage(Stage.CONVERT):
             qdq = home.convert(prepared)
-            reference = apply_upstream(home, qdq)
+            reference = apply_upstream(home, qdq, patterns)
         with stage(Stage.RUN):
             judgement = judge(case, qdq, reference.program, reference.rewrites, sets)
     except _StageError as error:

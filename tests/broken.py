@@ -57,8 +57,8 @@ def _replace_representation(change) -> None:
 
     apply = running.apply_upstream
 
-    def broken(home, qdq):
-        reference = apply(home, qdq)
+    def broken(home, qdq, patterns):
+        reference = apply(home, qdq, patterns)
         return Reference(change(reference.program, qdq), reference.rewrites)
 
     running.apply_upstream = broken
@@ -70,7 +70,7 @@ def rewrite_gone() -> None:
 
 
 def rewrite_new() -> None:
-    """Upstream's own mistake mended: its conv pattern looks for the operator that exported graphs hold."""
+    """Upstream's own mistake mended: its conv rewrite looks for the operator that exported graphs hold."""
     import torch
 
     from pt2e_ci.cells import current_cell
@@ -79,13 +79,22 @@ def rewrite_new() -> None:
     rewrites = import_home(current_cell().flow).rewrites
     dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor
     quantize = torch.ops.quantized_decomposed.quantize_per_tensor
+    conv2d = torch.ops.aten.conv2d.default
 
     def _qdq_quantized_conv2d(x, sx, zx, lx, hx, w, sw, zw, lw, hw, bias, so, zo, lo, ho):
         x = dequantize(x, sx, zx, lx, hx, torch.int8)
         w = dequantize(w, sw, zw, lw, hw, torch.int8)
-        return quantize(torch.ops.aten.conv2d.default(x, w, bias), so, zo, lo, ho, torch.int8)
+        return quantize(conv2d(x, w, bias), so, zo, lo, ho, torch.int8)
+
+    def _reference_quantized_conv2d(x, sx, zx, lx, hx, w, sw, zw, lw, hw, bias, so, zo, lo, ho):
+        x = torch.ops.aten.clamp(x, lx, hx).to(torch.int64) - zx
+        w = torch.ops.aten.clamp(w, lw, hw).to(torch.int64) - zw
+        b = torch.round(bias / (sx * sw)).to(torch.int64)
+        levels = torch.round(conv2d(x, w, b) * (sx * sw / so)).to(torch.int32) + zo
+        return torch.ops.aten.clamp(levels, lo, ho).to(torch.int8)
 
     rewrites._qdq_quantized_conv2d = _qdq_quantized_conv2d
+    rewrites._reference_quantized_conv2d = _reference_quantized_conv2d
 
 
 def off_by_two() -> None:

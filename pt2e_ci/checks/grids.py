@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from pt2e_ci.checks.operators import Kind, call_of, kind_of, name_of
 from pt2e_ci.checks.recording import TensorInfo
+from pt2e_ci.operators import Kind, call_of, kind_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

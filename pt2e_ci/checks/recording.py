@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
-from pt2e_ci.checks.operators import is_opaque
+from pt2e_ci.operators import is_opaque
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pt2e_ci.checks.operators import qualified_name
+from pt2e_ci.operators import qualified_name
 from pt2e_ci.outcomes import Outcome
 
 if TYPE_CHECKING:

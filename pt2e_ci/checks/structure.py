@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.checks.operators import Kind, call_of, kind_of, name_of, operands_of
+from pt2e_ci.operators import Kind, call_of, kind_of, name_of, operands_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from pt2e_ci.flows.homes import Home
+    from pt2e_ci.flows.patterns import PatternGraphs
 
 # The functions that upstream's rewrite module calls by these names, one of each pair whatever the torch.
 _EXPORTERS = ("_get_aten_graph_module_for_pattern", "get_aten_graph_module")
@@ -29,16 +30,23 @@ class Reference:
     rewrites: Mapping[str, int] | None
 
 
-def apply_upstream(home: Home, qdq: GraphModule) -> Reference:
-    """Turn a copy of a Q/DQ program into upstream's reference program."""
-    with _counted(home.rewrites) as matches:
+def apply_upstream(home: Home, qdq: GraphModule, patterns: PatternGraphs | None = None) -> Reference:
+    """Turn a copy of a Q/DQ program into upstream's reference program.
+
+    With `patterns`, upstream's pattern graphs are taken from there; without, they are exported anew.
+    """
+    if patterns is not None:
+        patterns.load(home.rewrites)
+    with _watched(home.rewrites, patterns) as matches:
         program = home.rewrite(copy.deepcopy(qdq))
+    if patterns is not None:
+        patterns.save(home.rewrites)
     return Reference(program, None if matches is None else dict(matches))
 
 
 @contextmanager
-def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
-    """Count the matches of each rewrite while upstream's module runs.
+def _watched(module: ModuleType, patterns: PatternGraphs | None) -> Iterator[Counter[str] | None]:
+    """Count the matches of each rewrite while upstream's module runs, and keep the graphs that it exports.
 
     The module exports a pattern and its replacement to graphs and hands both to the replacer. Both calls go
     through names of the module, so they can be watched there; the pattern's function gives the rewrite its
@@ -55,7 +63,10 @@ def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
 
     def watch_export(export: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
         def exported(pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
-            graph = export(pattern, *args, **kwargs)
+            if patterns is None:
+                graph = export(pattern, *args, **kwargs)
+            else:
+                graph = patterns.export(export, pattern, *args, **kwargs)
             names[id(graph)] = _rewrite_name(pattern)
             graphs.append(graph)
             return graph

@@ -6,6 +6,7 @@ run in workers of pytest-xdist, so that one which kills its process, or hangs, c
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -50,6 +51,8 @@ class Settings:
     seed: int
     report: Path | None
     """Where the report goes; None for standard output."""
+    pattern_cache: Path | None
+    """The folder where upstream's pattern graphs are kept; None to export them anew each time."""
 
 
 @dataclass
@@ -92,6 +95,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="the known defects, in place of those that the package lists",
     )
+    group.addoption(
+        "--pattern-cache",
+        default=str(_cache_folder()),
+        metavar="DIR",
+        help="where upstream's exported pattern graphs are kept (default %(default)s), or off",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -120,7 +129,20 @@ def _settings(option: Any) -> Settings:
         report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).absolute()
         check_writable(report)
     machine = platform_tag().split("_", 1)[1]
-    return Settings(cell, tuple(cases), Expectations(entries, cell, machine), required, option.seed, report)
+    return Settings(
+        cell,
+        tuple(cases),
+        Expectations(entries, cell, machine),
+        required,
+        option.seed,
+        report,
+        pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
+    )
+
+
+def _cache_folder() -> Path:
+    """Return the user's cache folder, by the XDG convention."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")
 
 
 def _isolate(config: pytest.Config) -> None:
@@ -128,19 +150,26 @@ def _isolate(config: pytest.Config) -> None:
     has_xdist = config.pluginmanager.hasplugin("xdist")
     if has_xdist and option.numprocesses is None and option.dist == "no" and not option.usepdb:
         option.numprocesses = 1
-    if config.pluginmanager.hasplugin("timeout") and option.timeout is None and not config.getini("timeout"):
-        option.timeout = _TIMEOUT_SECONDS
-        # The other method, a signal, cannot end a case that hangs outside of Python.
-        option.timeout_method = "thread"
+    if config.pluginmanager.hasplugin("timeout"):
+        if option.timeout is None and not config.getini("timeout"):
+            option.timeout = _TIMEOUT_SECONDS
+        if option.timeout_method is None and option.numprocesses:
+            # The other method, a signal, cannot end a case that hangs outside of Python.
+            option.timeout_method = "thread"
 
 
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the folder through which workers report what must outlive them."""
-    if not _is_worker(config) and _SETTINGS in config.stash:
+    """Make the folder through which workers report what must outlive them; in a worker, take the settings over."""
+    if _is_worker(config):
+        # xdist parses the command line anew in each worker, without the defaults that were set here.
+        config.option.__dict__.update(config.workerinput.get("pt2e_ci_option", {}))  # type: ignore[attr-defined]
+    elif _SETTINGS in config.stash:
+        config.addinivalue_line("filterwarnings", "ignore:Failed to initialize NumPy:UserWarning")
         config.stash[_GATHERED] = Gathered(Scratch(Path(tempfile.mkdtemp(prefix="pt2e-ci-"))))
 
 
@@ -152,8 +181,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist where that folder is."""
+    """Tell a worker of pytest-xdist where that folder is, and what was set for it."""
     node.workerinput["pt2e_ci_scratch"] = str(node.config.stash[_GATHERED].scratch.folder)
+    option = vars(node.config.option)
+    node.workerinput["pt2e_ci_option"] = {
+        name: option[name] for name in ("timeout", "timeout_method") if name in option
+    }
 
 
 def scratch_of(config: pytest.Config) -> Scratch:
@@ -246,9 +279,7 @@ class _Gatherer:
             return
         record = getattr(report, RESULT, None)
         if record is None and report.failed and match["name"] not in self._gathered.records:
-            # Something around the case failed: a fixture, or another plugin.
-            case = _case(match["name"])
-            result = Result(case.name, case.family, Outcome.ERROR, reason=f"pytest's {report.when} failed")
+            result = _failed_around(_case(match["name"]), report)
             record = case_record(result, self._settings.expectations)
         if record is not None:
             self._gathered.records[match["name"]] = record
@@ -289,6 +320,15 @@ class _Gatherer:
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._config = session.config
+
+
+def _failed_around(case: Case, report: pytest.TestReport) -> Result:
+    """Return the result of a case that did not come to give one: what is around it failed, or stopped it."""
+    text = report.longreprtext
+    if timeout := re.search(r"Timeout \(>(?P<limit>[0-9.]+)s\) from pytest-timeout", text):
+        return Result(case.name, case.family, Outcome.TIMEOUT, reason=f"still running after {timeout['limit']} s")
+    last = text.strip().splitlines()[-1] if text.strip() else "no reason given"
+    return Result(case.name, case.family, Outcome.ERROR, reason=f"pytest's {report.when} failed: {last}")
 
 
 def death_reason(code: int | None) -> str:
@@ -351,6 +391,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     report = Report(run, tuple(records), end_record(records, selected, time.time() - gathered.started))
     gathered.report = report
 
+    gathered.notes += gathered.scratch.notes()
     missing = gathered.scratch.missing(settings.required)
     gathered.notes += [f"{name} is required: {reason}" for name, reason in missing.items()]
     red = bool(missing) or any(record["complaint"] for record in records)

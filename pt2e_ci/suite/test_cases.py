@@ -12,12 +12,15 @@ import pytest
 from pt2e_ci.capabilities import CAPABILITIES, Capabilities, detect
 from pt2e_ci.cells import installed, platform_tag
 from pt2e_ci.flows.homes import Home, import_home
+from pt2e_ci.flows.patterns import PatternGraphs
 from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import SCHEMA
 from pt2e_ci.running import run_case
 from pt2e_ci.suite.session import RECORD_KEY, Settings, case_record, scratch_of, settings_of, stage_writer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pt2e_ci.cases.catalogue import Case
 
 # torch warns of its own deprecations on every release; they say nothing about the case.
@@ -44,6 +47,18 @@ def home(settings: Settings) -> Home:
     return import_home(settings.cell.flow)
 
 
+@pytest.fixture(scope="session")
+def patterns(pytestconfig: pytest.Config, settings: Settings) -> Iterator[PatternGraphs | None]:
+    """Keep upstream's pattern graphs over the run, and beyond it where there is a folder for them."""
+    if settings.pattern_cache is None:
+        yield None
+        return
+    kept = PatternGraphs(settings.pattern_cache)
+    yield kept
+    for note in kept.notes:
+        scratch_of(pytestconfig).add_note(note)
+
+
 def test_case(
     case: Case,
     settings: Settings,
@@ -59,8 +74,13 @@ def test_case(
         result = Result(case.name, case.family, Outcome.SKIP, reason=reason)
         record = case_record(result, settings.expectations, complaint)
     else:
-        home = request.getfixturevalue("home")
-        result = run_case(case, home, settings.seed, stage_writer(request.config, case))
+        result = run_case(
+            case,
+            request.getfixturevalue("home"),
+            settings.seed,
+            patterns=request.getfixturevalue("patterns"),
+            enter=stage_writer(request.config, case),
+        )
         record = case_record(result, settings.expectations)
     request.node.stash[RECORD_KEY] = record
     _end(record, result)

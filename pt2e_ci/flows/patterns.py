@@ -1,0 +1,232 @@
+"""Upstream's pattern graphs, exported once.
+
+At every conversion upstream exports the same two dozen patterns and replacements again, which is nearly all of
+the time that a conversion takes. Here an exported graph is kept: for the process, and in a file for the
+processes after it. The file's name says what the graphs depend on (torch, the flow's home and its sources, and
+this package), so that another environment never reads it, and its content is checked before it is used.
+
+What is kept of a graph is its nodes: operators by name, arguments, the calling convention. Metadata is not,
+for the rewriter reads none; a graph with submodules or tensors of its own is not kept but exported anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import pickle
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
+
+from pt2e_ci import __version__
+from pt2e_ci.operators import qualified_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+_FORMAT = 1
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_SPECS = ("_in_spec", "_out_spec")
+
+
+@dataclass(frozen=True)
+class _Ref:
+    """A node, where another node names it as an argument."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A graph as it is kept: its nodes, and what a `GraphModule` needs beside them."""
+
+    nodes: tuple[tuple[str, str, Any, Any, Any], ...]
+    codegen: Any
+    specs: dict[str, Any]
+
+    @classmethod
+    def of(cls, module: GraphModule) -> _Stored | None:
+        """Take a graph apart; None if it holds what is not kept."""
+        nodes = []
+        for node in module.graph.nodes:
+            if node.op in ("get_attr", "call_module"):
+                return None
+            args, kwargs = map_arg((node.args, node.kwargs), lambda argument: _Ref(argument.name))
+            nodes.append((node.name, node.op, node.target, args, kwargs))
+        specs = {name: vars(module)[name] for name in _SPECS if name in vars(module)}
+        return cls(tuple(nodes), module.graph._codegen, specs)
+
+    def build(self) -> GraphModule:
+        """Put the graph together again, as a module that shares nothing with an earlier one."""
+        graph = Graph()
+        made: dict[str, Node] = {}
+        for name, op, target, args, kwargs in self.nodes:
+            node = graph.create_node(op, target, _resolve(args, made), _resolve(kwargs, made), name)
+            made[name] = node
+        graph.set_codegen(self.codegen)
+        module = GraphModule(torch.nn.Module(), graph)
+        for name, spec in self.specs.items():
+            setattr(module, name, spec)
+        return module
+
+
+def _resolve(value: Any, made: dict[str, Node]) -> Any:
+    if isinstance(value, _Ref):
+        return made[value.name]
+    if isinstance(value, tuple | list):
+        return type(value)(_resolve(item, made) for item in value)
+    if isinstance(value, dict):
+        return {key: _resolve(item, made) for key, item in value.items()}
+    return value
+
+
+@dataclass
+class PatternGraphs:
+    """The pattern graphs of one environment. With no `folder` they are kept for the process only.
+
+    Attributes:
+        folder: where the file is, or is to be.
+        notes: what went wrong with the file. None of it changes a result.
+
+    """
+
+    folder: Path | None = None
+    notes: list[str] = field(default_factory=list)
+    _graphs: dict[str, _Stored] = field(default_factory=dict, init=False)
+    _read: set[str] = field(default_factory=set, init=False)
+    _grown: bool = field(default=False, init=False)
+
+    def load(self, rewrites: ModuleType) -> None:
+        """Read the file of this environment and of a home's rewrite module, if there is one."""
+        if self.folder is None:
+            return
+        path = self._path(rewrites)
+        if path.name in self._read:
+            return
+        self._read.add(path.name)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._give_up(path, error)
+            return
+        try:
+            self._graphs |= _unpack(content)
+        except Exception as error:  # whatever the file holds, it is not what was written there
+            self.notes.append(f"pattern graphs are exported anew: {path} is damaged ({type(error).__name__})")
+            self._grown = True
+
+    def save(self, rewrites: ModuleType) -> None:
+        """Write the file, whole or not at all, if a graph was exported that it does not hold."""
+        if self.folder is None or not self._grown:
+            return
+        self._grown = False
+        path, part = self._path(rewrites), None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as file:
+                part = Path(file.name)
+                file.write(_pack(self._graphs))
+            part.replace(path)
+        except OSError as error:
+            if part is not None:
+                part.unlink(missing_ok=True)
+            self._give_up(path, error)
+
+    def export(self, exporter: Callable[..., GraphModule], pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
+        """Return what ``exporter(pattern, *args, **kwargs)`` gives, from what is kept if it is there."""
+        key = _call_key(pattern, args, kwargs)
+        stored = self._graphs.get(key) if key else None
+        if stored is None:
+            exported = exporter(pattern, *args, **kwargs)
+            stored = _Stored.of(exported)
+            if key is None or stored is None:
+                return exported
+            self._graphs[key] = stored
+            self._grown = True
+        return stored.build()
+
+    def _give_up(self, path: Path, error: OSError) -> None:
+        self.notes.append(f"pattern graphs are kept for this process only: {path}: {error.strerror}")
+        self.folder = None
+
+    def _path(self, rewrites: ModuleType) -> Path:
+        assert self.folder is not None  # noqa: S101 - for the type checker; the callers have looked
+        return self.folder / f"patterns-{environment_key(rewrites)}.bin"
+
+
+def environment_key(rewrites: ModuleType) -> str:
+    """Return a digest of all that the graphs depend on, beside the pattern itself."""
+    digest = hashlib.sha256()
+    # Another version, another patch of the rewrites, or another way of keeping graphs: another file.
+    parts = [_FORMAT, __version__, sys.version, torch.__version__, torch.version.git_version, rewrites.__name__]
+    digest.update(repr(parts).encode())
+    digest.update(Path(rewrites.__file__ or "").read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _call_key(pattern: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return a digest of one export: the pattern's source, and the shapes and values that it is traced with.
+
+    None if the source cannot be had: the pattern may then be any.
+    """
+    function = getattr(pattern, "fn", pattern)
+    digest = hashlib.sha256()
+    digest.update(f"{function.__module__}.{function.__qualname__}\n".encode())
+    try:
+        digest.update(inspect.getsource(function).encode())
+    except (OSError, TypeError):
+        return None
+    digest.update(repr(_signature((args, kwargs))).encode())
+    return digest.hexdigest()
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return "tensor", str(value.dtype), tuple(value.shape), value.stride()
+    if isinstance(value, tuple | list):
+        return [_signature(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _signature(item) for key, item in value.items()}
+    return type(value).__name__, value
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> str | None:
+        """Name an operator; it is looked up under that name when the file is read."""
+        if isinstance(obj, torch._ops.OpOverload | torch._ops.HigherOrderOperator):
+            return qualified_name(obj)
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: str) -> Any:
+        """Return the operator of a name."""
+        operator: Any = torch.ops
+        for part in pid.split("."):
+            operator = getattr(operator, part)
+        return operator
+
+
+def _pack(graphs: dict[str, _Stored]) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(graphs)
+    content = buffer.getvalue()
+    return hashlib.sha256(content).digest() + content
+
+
+def _unpack(data: bytes) -> dict[str, _Stored]:
+    digest, content = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError("not whole")
+    graphs: dict[str, _Stored] = _Unpickler(io.BytesIO(content)).load()
+    return graphs
