@@ -101,7 +101,7 @@ def tests(session: nox.Session) -> None:
     """Run the project's own tests, on the torch of one cell."""
     cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
     _install(session, cell, "tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session

@@ -192,6 +192,10 @@ def current_cell(flow: str | None = None, path: Path = CELLS_FILE) -> Cell:
     listed = load_cells(path)
     if chosen == "torchao" and torchao is not None:
         _check_pair(torch, torchao, listed)
+    elif not _ships_flow():
+        pairs = listed.pairs.get(minor(torch), ())
+        release = f"torchao {', '.join(pairs)}" if pairs else "a torchao that goes with it"
+        raise InputError(f"torch {torch} has no PT2E flow of its own: install {release}, for flow torchao")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return listed.find(torch, torchao, python, chosen)
 
@@ -205,8 +209,13 @@ def _check_pair(torch: str, torchao: str, listed: CellList) -> None:
     remedy = f"install torchao {', '.join(pairs)}" if pairs else "uninstall torchao"
     raise InputError(
         f"torchao {torchao} does not pair with torch {torch}: {remedy}"
-        + (", or choose flow torch.ao" if _ships("torch", "ao/quantization/quantize_pt2e.py") else "")
+        + (", or choose flow torch.ao" if _ships_flow() else "")
     )
+
+
+def _ships_flow() -> bool:
+    """Tell whether torch itself holds the PT2E flow, which left it in 2.11."""
+    return _ships("torch", "ao/quantization/quantize_pt2e.py")
 
 
 def _ships(package: str, path: str) -> bool:

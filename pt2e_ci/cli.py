@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from packaging.version import Version
 
 from pt2e_ci import __version__
 from pt2e_ci.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pt2e_ci.reports.record import Report
 
 
 class _Group(click.Group):
@@ -171,7 +174,7 @@ def report(files: tuple[Path, ...], markdown: Path | None) -> None:
     from pt2e_ci.reports.table import markdown as to_markdown
     from pt2e_ci.reports.table import render
 
-    reports = [read_whole_report(file) for file in files]
+    reports = sorted((read_whole_report(file) for file in files), key=_age)
     for index, one in enumerate(reports):
         for other in reports[:index]:
             if one.run["cell"] == other.run["cell"]:
@@ -185,6 +188,11 @@ def report(files: tuple[Path, ...], markdown: Path | None) -> None:
             file.write(text)
     except OSError as error:
         raise InputError(f"{markdown} cannot be written: {error.strerror or error}") from None
+
+
+def _age(report: Report) -> tuple[Version, str]:
+    """Sort reports by torch, and by cell where that is the same."""
+    return Version(report.run["torch"]), report.run["cell"]
 
 
 def _print(table: Any) -> None:

@@ -41,11 +41,12 @@ class RunSuite:
 
     def __call__(self, *arguments: str, fault: str | None = None, report: bool = True) -> SuiteRun:
         self._count += 1
-        cwd = self._folder / str(self._count)
+        cwd = self._folder / f"run-{self._count}"
         cwd.mkdir()
         path = cwd / "report.jsonl"
-        environment = dict(os.environ)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         command = [sys.executable, "-m", "pytest", "--pyargs", "pt2e_ci.suite"]
+        command.append(f"--pattern-cache={self._folder / 'cache'}")
         if report:
             command.append(f"--report={path}")
         if fault:

@@ -102,7 +102,7 @@ def test_this_environment_is_a_listed_cell():
 
 
 def test_unlisted_torch_runs_under_its_full_version(environment):
-    environment("2.4.0")
+    environment("2.4.0", ships=("torch",))
     cell = current_cell()
     assert not cell.listed
     assert cell.id("linux_x86_64").startswith("torch2.4.0-cp3")
@@ -133,14 +133,22 @@ def test_torchao_without_the_flow_is_not_asked_for_it(environment):
         current_cell("torchao")
 
 
+def test_torch_that_has_no_flow_of_its_own(environment):
+    environment("2.11.0", ships=())
+    with pytest.raises(InputError, match=r"torch 2\.11\.0 has no PT2E flow of its own: install torchao 0\.16"):
+        current_cell()
+
+
 def test_unknown_flow():
     with pytest.raises(InputError, match="unknown flow 'fx'"):
         current_cell("fx")
 
 
 def test_sessions_follow_the_list():
-    listing = subprocess.run(["nox", "--list", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
-    sessions = {session["session"] for session in json.loads(listing.stdout) if "cell" in session["tags"]}
+    listing = subprocess.run(
+        ["nox", "--list", "--json", "-t", "cell"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    sessions = {session["session"] for session in json.loads(listing.stdout)}
     assert sessions == {cell.session for cell in LISTED.cells}
 
 

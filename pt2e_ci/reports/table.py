@@ -129,7 +129,7 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
         cells = [Text(text) for text in row.texts]
         cells[1].stylize(style)
         if several:
-            cells.append(Text("all" if len(row.cells) == len(reports) else ", ".join(row.cells)))
+            cells.append(Text(_cells(row, reports)))
         table.add_row(*cells)
     buffer = io.StringIO()
     console = Console(file=buffer, width=max(width(), 80), force_terminal=color, highlight=False)
@@ -144,9 +144,16 @@ def markdown(reports: Sequence[Report]) -> str:
     """Return the table in Markdown, with the cells of each row."""
     lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for row in rows(reports):
-        cells = "all" if len(row.cells) == len(reports) else ", ".join(row.cells)
-        lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, cells)) + " |")
+        lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, _cells(row, reports))) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, reports: Sequence[Report]) -> str:
+    """Name the cells of a row, or the few that are not in it."""
+    others = [report.run["cell"] for report in reports if report.run["cell"] not in row.cells]
+    if not others:
+        return "all"
+    return f"all but {', '.join(others)}" if len(others) < len(row.cells) / 3 else ", ".join(row.cells)
 
 
 def _escape(text: str) -> str:

@@ -124,6 +124,8 @@ def _settings(option: Any) -> Settings:
     cases = select_cases(option.case)
     cell = current_cell(option.flow)
     entries = load_expectations(case_names(), load_cells().cells, option.expectations)
+    if not option.pattern_cache:
+        raise InputError("--pattern-cache needs the name of a folder, or off")
     report = None
     if option.report != "-":
         report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).absolute()
