@@ -170,12 +170,3 @@ def test_broken_list_is_one_line_in_nox(tmp_path):
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert re.search(r"cells\.toml:\d+: 'torch' must be a string", done.stderr)
-
-
-def test_readme_lists_every_cell():
-    rows = re.findall(
-        r"^\| `(test-[^`]+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", (ROOT / "README.md").read_text(), re.M
-    )
-    assert rows == [
-        (cell.session, cell.torch, cell.flow, cell.torchao or "\N{EN DASH}", cell.python) for cell in LISTED.cells
-    ]

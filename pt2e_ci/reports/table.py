@@ -137,6 +137,8 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
         console.print(Text(describe(report)), soft_wrap=True)
     console.print(table)
     console.print(Text(summary(reports)), soft_wrap=True)
+    if several:
+        console.print(Text(digests(reports)), soft_wrap=True)
     return buffer.getvalue()
 
 
@@ -145,7 +147,20 @@ def markdown(reports: Sequence[Report]) -> str:
     lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for row in rows(reports):
         lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, _cells(row, reports))) + " |")
+    lines += ["", summary(reports) + ".", *([digests(reports) + "."] if len(reports) > 1 else [])]
     return "\n".join(lines) + "\n"
+
+
+def digests(reports: Sequence[Report]) -> str:
+    """Say for which cases the integers are the same in every cell, bit by bit, and how many kinds the others have."""
+    found: dict[str, set[str]] = {}
+    for report in reports:
+        for case in report.cases:
+            if case["digest"]:
+                found.setdefault(case["name"], set()).add(case["digest"])
+    others = [f"{len(kinds)} of {name}" for name, kinds in found.items() if len(kinds) > 1]
+    same = f"integer digests: one over all cells for {len(found) - len(others)} of {len(found)} cases"
+    return f"{same}, {', '.join(others)}" if others else same
 
 
 def _cells(row: Row, reports: Sequence[Report]) -> str:
