@@ -96,12 +96,27 @@ for _cell in _cells():
     _add_cell_session(_cell)
 
 
+@nox.session(default=False)
+def matrix(session: nox.Session) -> None:
+    """Run cells side by side, all or those named after --, and print the merged table."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "dev"))
+    session.run("python", "-m", "pt2e_ci", "matrix", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the project's own tests, on the torch of one cell."""
     cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
     _install(session, cell, "tests")
     session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("name", ["2.4", "2.13"], ids=["2.4", "2.13"])
+def patterns(session: nox.Session, name: str) -> None:
+    """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
+    _install(session, next(cell for cell in _cells() if cell.name == name))
+    session.run("pytest", "tests/test_patterns.py", *session.posargs)
 
 
 @nox.session

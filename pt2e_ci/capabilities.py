@@ -68,14 +68,14 @@ def detect() -> Capabilities:
     import torch
 
     engines = tuple(name for name in torch.backends.quantized.supported_engines if name != "none")
-    flags, model = _cpuinfo()
+    flags = cpu_flags()
     return Capabilities(
         machine=platform.machine(),
-        emulated=_is_emulated(),
+        emulated=is_emulated(),
         engines=engines,
         xnnpack=_has_xnnpack(),
         cpu={
-            "model": model,
+            "model": _cpu_model(),
             "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
             "torch": torch.backends.cpu.get_cpu_capability(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -97,24 +97,29 @@ def _has_xnnpack() -> bool:
         return False
 
 
-def _cpuinfo() -> tuple[set[str], str]:
-    """Return the CPU's extensions and its name, as far as the kernel tells."""
-    flags: set[str] = set()
-    model = platform.processor() or "unknown"
+def cpu_flags() -> set[str]:
+    """Return the CPU's extensions, as the kernel names them; none where it does not tell."""
+    for key, value in _cpuinfo():
+        if key in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def _cpu_model() -> str:
+    names = [value for key, value in _cpuinfo() if key in ("model name", "Model")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _cpuinfo() -> list[tuple[str, str]]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return flags, model
-    for line in lines:
-        key, _, value = (part.strip() for part in line.partition(":"))
-        if key in ("flags", "Features") and not flags:
-            flags = set(value.split())
-        if key in ("model name", "Model"):
-            model = value
-    return flags, model
+        return []
+    pairs = (line.partition(":") for line in lines)
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
 
 
-def _is_emulated() -> bool:
+def is_emulated() -> bool:
     """Tell whether qemu's user mode runs this process.
 
     qemu answers for /proc/self/exe with the program that it emulates, but not for the same link under the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -51,13 +52,18 @@ def run(arguments: tuple[str, ...]) -> None:
 
     ARGUMENTS are names of cases, and options for pytest, which runs the suite: `-k`, `-x`, `-n`, and the
     suite's own `--report FILE`, `--require NAMES`, `--flow HOME`, `--seed N`, `--expectations FILE`.
+
+    A report that is there already is shown again, and nothing is run, if nothing that it depends on has changed:
+    packages, options, expectations, CPU. `--fresh` forces the run.
     """
     # Checked before anything is imported that takes seconds.
     from pt2e_ci.cases.catalogue import case_names, select_cases
 
     names = _leading_names(arguments)
     select_cases(names)
-    options = [*arguments[len(names) :]]
+    options = [argument for argument in arguments[len(names) :] if argument != "--fresh"]
+    if "--fresh" not in arguments:
+        options.append("--reuse")
     selection = [f"--case={name}" for name in case_names() if name in names]
     sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *selection, *options]))
 
@@ -188,6 +194,21 @@ def report(files: tuple[Path, ...], markdown: Path | None) -> None:
             file.write(text)
     except OSError as error:
         raise InputError(f"{markdown} cannot be written: {error.strerror or error}") from None
+
+
+@main.command()
+@click.argument("cells", nargs=-1)
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Cells at once (default: as cores and memory allow).")
+@click.option("--fresh", is_flag=True, help="Run cells that have not changed, too.")
+@click.option("--arguments", default="", help="Options for each cell's suite, in one string, as a shell reads them.")
+def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: bool) -> None:
+    """Run CELLS side by side (all of them by default) from a checkout, and print the merged table.
+
+    A cell whose report is there and whose environment has not changed is not run again.
+    """
+    from pt2e_ci.matrix import plan
+
+    sys.exit(plan(Path.cwd(), cells, shlex.split(arguments), at_once=jobs, fresh=fresh).run())
 
 
 def _age(report: Report) -> tuple[Version, str]:

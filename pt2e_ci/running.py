@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,9 +65,9 @@ def run_case(
             prepared = home.prepare(graph, home.quantizer(case.scheme))
         with stage(Stage.CALIBRATE), torch.no_grad():
             prepared(*sets[0].tensors)
-        with stage(Stage.CONVERT):
+        with stage(Stage.CONVERT), patterns.serve() if patterns else nullcontext():
             qdq = home.convert(prepared)
-            reference = apply_upstream(home, qdq, patterns)
+            reference = apply_upstream(home, qdq)
         with stage(Stage.RUN):
             judgement = judge(case, qdq, reference.program, reference.rewrites, sets)
     except _StageError as error:

@@ -57,8 +57,8 @@ def _replace_representation(change) -> None:
 
     apply = running.apply_upstream
 
-    def broken(home, qdq, patterns):
-        reference = apply(home, qdq, patterns)
+    def broken(home, qdq):
+        reference = apply(home, qdq)
         return Reference(change(reference.program, qdq), reference.rewrites)
 
     running.apply_upstream = broken

@@ -99,6 +99,6 @@ def test_folding_where_convert_has_no_such_option(case):
 
 
 def test_home_that_cannot_be_imported(monkeypatch):
-    monkeypatch.setitem(homes._MODULES, "torch.ao", ("no_such_module",) * 3)
+    monkeypatch.setitem(homes._MODULES, "torch.ao", ("no_such_module",) * 4)
     with pytest.raises(InputError, match=r"the PT2E flow of torch\.ao cannot be imported beside torch 2\.\d+"):
         import_home("torch.ao")

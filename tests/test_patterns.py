@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import subprocess
 import sys
 import textwrap
@@ -9,34 +11,39 @@ import textwrap
 import pytest
 import torch
 
-from pt2e_ci.cases.catalogue import CASES
+from pt2e_ci.cases.catalogue import CASES, select_cases
 from pt2e_ci.cases.inputs import build_model, input_sets
 from pt2e_ci.cells import current_cell
 from pt2e_ci.flows.exporting import export
 from pt2e_ci.flows.homes import import_home
-from pt2e_ci.flows.patterns import PatternGraphs, environment_key
+from pt2e_ci.flows.patterns import PatternGraphs, _call_key, environment_key, exporters_of
 from pt2e_ci.flows.representation import apply_upstream
 
 HOME = import_home(current_cell().flow)
-
-
-def qdq_of(case):
-    inputs = input_sets(case, 0)[0].tensors
-    graph = HOME.prepare(export(build_model(case, 0), inputs), HOME.quantizer(case.scheme))
-    graph(*inputs)
-    return HOME.convert(graph)
+(ADD,) = select_cases(["add"])
 
 
 @pytest.fixture(scope="module")
-def programs():
-    return {case.name: qdq_of(case) for case in CASES}
+def exported():
+    """The exported graph of each case."""
+    return {case.name: export(build_model(case, 0), input_sets(case, 0)[0].tensors) for case in CASES}
+
+
+def convert(exported, case, kept=None):
+    """Take an exported graph to both programs, with pattern graphs that are kept or without."""
+    graph = HOME.prepare(copy.deepcopy(exported[case.name]), HOME.quantizer(case.scheme))
+    graph(*input_sets(case, 0)[0].tensors)
+    with kept.serve() if kept else contextlib.nullcontext():
+        qdq = HOME.convert(graph)
+        reference = apply_upstream(HOME, qdq)
+    return qdq, reference
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory, programs):
+def filled(tmp_path_factory, exported):
     """A folder with the file that one conversion leaves."""
     folder = tmp_path_factory.mktemp("cache")
-    apply_upstream(HOME, programs["add"], PatternGraphs(folder))
+    convert(exported, ADD, PatternGraphs(HOME, folder))
     return folder
 
 
@@ -50,27 +57,28 @@ def no_export(*args, **kwargs):
 
 @pytest.fixture
 def forbid_export(monkeypatch):
-    monkeypatch.setattr(HOME.rewrites, "_get_aten_graph_module_for_pattern", no_export)
+    (name,) = exporters_of(HOME.rewrites)
+    monkeypatch.setattr(HOME.rewrites, name, no_export)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_same_program_and_same_bits(case, programs, filled):
-    qdq = programs[case.name]
-    kept = PatternGraphs(filled)
-    without = apply_upstream(HOME, qdq)
-    fresh, again = apply_upstream(HOME, qdq, kept), apply_upstream(HOME, qdq, kept)
-    assert nodes(without.program) == nodes(fresh.program) == nodes(again.program)
-    assert without.rewrites == fresh.rewrites == again.rewrites
-    for given in input_sets(case, 0):
-        assert torch.equal(without.program(*given.tensors), fresh.program(*given.tensors))
+def test_same_programs_and_same_bits(case, exported, filled):
+    kept = PatternGraphs(HOME, filled)
+    without, fresh, again = (convert(exported, case, keep) for keep in (None, kept, kept))
+    for index in (0, 1):
+        programs = [pair[index] if index == 0 else pair[index].program for pair in (without, fresh, again)]
+        assert nodes(programs[0]) == nodes(programs[1]) == nodes(programs[2])
+        for given in input_sets(case, 0):
+            assert torch.equal(programs[0](*given.tensors), programs[1](*given.tensors))
+    assert without[1].rewrites == fresh[1].rewrites == again[1].rewrites
 
 
-def test_file_spares_the_export(programs, filled, forbid_export):
-    kept = PatternGraphs(filled)
-    assert apply_upstream(HOME, programs["add"], kept).rewrites["add"] == 1
+def test_file_spares_the_export(exported, filled, forbid_export):
+    kept = PatternGraphs(HOME, filled)
+    assert convert(exported, ADD, kept)[1].rewrites["add"] == 1
     assert kept.notes == []
     with pytest.raises(AssertionError, match="exported a pattern again"):
-        apply_upstream(HOME, programs["add"], PatternGraphs())
+        convert(exported, ADD, PatternGraphs(HOME))[1]
 
 
 def only_file(folder):
@@ -81,50 +89,65 @@ def only_file(folder):
 @pytest.mark.parametrize(
     "damage", [lambda data: b"", lambda data: data[:-1], lambda data: data[:99] + b"\0" + data[100:]]
 )
-def test_damaged_file_is_made_anew(tmp_path, programs, filled, damage):
+def test_damaged_file_is_made_anew(tmp_path, exported, filled, damage):
     whole = only_file(filled).read_bytes()
     path = tmp_path / only_file(filled).name
     path.write_bytes(damage(whole))
-    kept = PatternGraphs(tmp_path)
-    reference = apply_upstream(HOME, programs["add"], kept)
+    kept = PatternGraphs(HOME, tmp_path)
+    reference = convert(exported, ADD, kept)[1]
     assert "is damaged" in kept.notes[0]
-    assert nodes(reference.program) == nodes(apply_upstream(HOME, programs["add"], PatternGraphs(filled)).program)
-    again = PatternGraphs(tmp_path)
-    apply_upstream(HOME, programs["add"], again)
+    assert nodes(reference.program) == nodes(convert(exported, ADD, PatternGraphs(HOME, filled))[1].program)
+    again = PatternGraphs(HOME, tmp_path)
+    convert(exported, ADD, again)[1]
     assert again.notes == []
 
 
-def test_folder_that_cannot_be_made(tmp_path, programs):
+def test_folder_that_cannot_be_made(tmp_path, exported):
     (tmp_path / "file").write_text("")
-    kept = PatternGraphs(tmp_path / "file")
-    assert apply_upstream(HOME, programs["add"], kept).rewrites["add"] == 1
+    kept = PatternGraphs(HOME, tmp_path / "file")
+    assert convert(exported, ADD, kept)[1].rewrites["add"] == 1
     assert len(kept.notes) == 1
     assert "for this process only" in kept.notes[0]
 
 
-def test_patched_rewrite_is_not_taken_from_the_file(monkeypatch, programs, filled):
-    original = HOME.rewrites._reference_quantized_add
+def closing_over(value):
+    def pattern(x):
+        return x + value
 
-    def _reference_quantized_add(x, xs, xz, y, ys, yz, os, oz, low, high):
-        return original(x, xs, xz, y, ys, yz, os, oz, low, high) + 1
+    return pattern
 
-    monkeypatch.setattr(HOME.rewrites, "_reference_quantized_add", _reference_quantized_add)
-    patched = apply_upstream(HOME, programs["add"], PatternGraphs(filled)).program
-    zero = input_sets(next(case for case in CASES if case.name == "add"), 0)[6].tensors
-    monkeypatch.undo()
-    unpatched = apply_upstream(HOME, programs["add"], PatternGraphs(filled)).program
-    assert not torch.equal(patched(*zero), unpatched(*zero))
+
+def test_key_is_of_all_that_an_export_depends_on():
+    tensor = torch.zeros(2, 3)
+    key = _call_key(closing_over(1), (tensor,), {})
+    assert key == _call_key(closing_over(1), (torch.ones(2, 3),), {})
+    others = [
+        _call_key(closing_over(2), (tensor,), {}),
+        _call_key(closing_over(closing_over(1)), (tensor,), {}),
+        _call_key(closing_over(1), (tensor.t(),), {}),
+        _call_key(closing_over(1), (tensor.to(torch.int8),), {}),
+        _call_key(closing_over(1), (tensor, 1), {}),
+        _call_key(closing_over(1), (tensor,), {"a": 1}),
+        _call_key(nodes, (tensor,), {}),
+    ]
+    assert len({key, *others}) == len(others) + 1
+
+
+def test_what_may_be_anything_is_not_kept():
+    assert _call_key(closing_over(object()), (), {}) is None
+    assert _call_key(closing_over(1), (object(),), {}) is None
+    assert _call_key(eval("lambda x: x"), (), {}) is None
 
 
 def test_other_sources_are_another_file(monkeypatch, tmp_path):
-    key = environment_key(HOME.rewrites)
+    key = environment_key(HOME)
     source = tmp_path / "rewrites.py"
     source.write_text("# another version of the rewrites\n")
     monkeypatch.setattr(HOME.rewrites, "__file__", str(source))
-    assert environment_key(HOME.rewrites) != key
+    assert environment_key(HOME) != key
     monkeypatch.undo()
     monkeypatch.setattr(torch, "__version__", "2.99.0")
-    assert environment_key(HOME.rewrites) != key
+    assert environment_key(HOME) != key
 
 
 def test_eight_processes_at_once(tmp_path):
@@ -137,8 +160,9 @@ def test_eight_processes_at_once(tmp_path):
         from pt2e_ci.flows.homes import import_home
         from pt2e_ci.flows.patterns import PatternGraphs
         from pt2e_ci.running import run_case
-        patterns = PatternGraphs(Path(sys.argv[1]))
-        result = run_case(select_cases(["add"])[0], import_home(current_cell().flow), 0, patterns=patterns)
+        home = import_home(current_cell().flow)
+        patterns = PatternGraphs(home, Path(sys.argv[1]))
+        result = run_case(select_cases(["add"])[0], home, 0, patterns=patterns)
         assert not patterns.notes, patterns.notes
         print(result.outcome, result.digest)
         """

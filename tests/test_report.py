@@ -41,6 +41,9 @@ RUN = {
     "required": [],
     "seed": 0,
     "started": "2026-01-01T00:00:00+00:00",
+    "host": "h",
+    "key": "sha256:" + "0" * 64,
+    "reused": None,
 }
 
 

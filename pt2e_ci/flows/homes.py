@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
     from pt2e_ci.cells import FlowName
 
-# home: (flow, XNNPACK's quantizer, the rewrites of the reference representation)
-_MODULES: dict[FlowName, tuple[str, str, str]] = {
+# home: (flow, XNNPACK's quantizer, the rewrites of the reference representation, those of conv with batch norm)
+_MODULES: dict[FlowName, tuple[str, str, str, str]] = {
     "torch.ao": (
         "torch.ao.quantization.quantize_pt2e",
         "torch.ao.quantization.quantizer.xnnpack_quantizer",
         "torch.ao.quantization.pt2e.representation.rewrite",
+        "torch.ao.quantization.pt2e.qat_utils",
     ),
     "torchao": (
         "torchao.quantization.pt2e.quantize_pt2e",
         "torchao.testing.pt2e._xnnpack_quantizer",
         "torchao.quantization.pt2e.reference_representation_rewrite",
+        "torchao.quantization.pt2e.qat_utils",
     ),
 }
 
@@ -48,6 +50,8 @@ class Home:
 
     name: FlowName
     rewrites: ModuleType
+    fusions: ModuleType
+    """Rewrites that converting to Q/DQ looks for: in 2.1 and 2.2 in every model, later only beside batch norm."""
     _flow: ModuleType
     _quantizer: ModuleType
 
@@ -83,11 +87,11 @@ def import_home(name: FlowName) -> Home:
         InputError: this torch does not hold it, or the torchao that should cannot be imported.
 
     """
-    flow, quantizer, rewrites = _MODULES[name]
     try:
-        return Home(name, import_module(rewrites), import_module(flow), import_module(quantizer))
+        flow, quantizer, rewrites, fusions = (import_module(module) for module in _MODULES[name])
     except Exception as error:  # torchao beside the wrong torch fails at import in many ways
         raise InputError(
             f"the PT2E flow of {name} cannot be imported beside torch {torch.__version__}"
             f" ({type(error).__name__}: {error}): install a pair that `pt2e-ci cells` lists"
         ) from error
+    return Home(name, rewrites, fusions, flow, quantizer)

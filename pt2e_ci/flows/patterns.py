@@ -17,7 +17,9 @@ import io
 import pickle
 import sys
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,10 @@ from pt2e_ci import __version__
 from pt2e_ci.operators import qualified_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
+
+    from pt2e_ci.flows.homes import Home
 
 _FORMAT = 1
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -90,28 +94,26 @@ def _resolve(value: Any, made: dict[str, Node]) -> Any:
 
 @dataclass
 class PatternGraphs:
-    """The pattern graphs of one environment. With no `folder` they are kept for the process only.
+    """The pattern graphs of a home of the flow. With no `folder` they are kept for the process only.
 
     Attributes:
+        home: the home whose modules export patterns.
         folder: where the file is, or is to be.
         notes: what went wrong with the file. None of it changes a result.
 
     """
 
+    home: Home
     folder: Path | None = None
     notes: list[str] = field(default_factory=list)
     _graphs: dict[str, _Stored] = field(default_factory=dict, init=False)
-    _read: set[str] = field(default_factory=set, init=False)
     _grown: bool = field(default=False, init=False)
 
-    def load(self, rewrites: ModuleType) -> None:
-        """Read the file of this environment and of a home's rewrite module, if there is one."""
+    def __post_init__(self) -> None:
+        """Read the file of this environment, if there is one."""
         if self.folder is None:
             return
-        path = self._path(rewrites)
-        if path.name in self._read:
-            return
-        self._read.add(path.name)
+        path = self._path()
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -120,17 +122,30 @@ class PatternGraphs:
             self._give_up(path, error)
             return
         try:
-            self._graphs |= _unpack(content)
+            self._graphs = _unpack(content)
         except Exception as error:  # whatever the file holds, it is not what was written there
             self.notes.append(f"pattern graphs are exported anew: {path} is damaged ({type(error).__name__})")
             self._grown = True
 
-    def save(self, rewrites: ModuleType) -> None:
-        """Write the file, whole or not at all, if a graph was exported that it does not hold."""
+    @contextmanager
+    def serve(self) -> Iterator[None]:
+        """Give the home's modules graphs that are kept; afterwards write the file, if there are new ones.
+
+        The modules export patterns through a name of their own, and that name is where they are given them.
+        """
+        with ExitStack() as stack:
+            for module in (self.home.rewrites, self.home.fusions):
+                for name in exporters_of(module):
+                    stack.enter_context(replaced(module, name, partial(self.export, getattr(module, name))))
+            yield
+        self._save()
+
+    def _save(self) -> None:
+        """Write the file, whole or not at all."""
         if self.folder is None or not self._grown:
             return
         self._grown = False
-        path, part = self._path(rewrites), None
+        path, part = self._path(), None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as file:
@@ -159,35 +174,62 @@ class PatternGraphs:
         self.notes.append(f"pattern graphs are kept for this process only: {path}: {error.strerror}")
         self.folder = None
 
-    def _path(self, rewrites: ModuleType) -> Path:
+    def _path(self) -> Path:
         assert self.folder is not None  # noqa: S101 - for the type checker; the callers have looked
-        return self.folder / f"patterns-{environment_key(rewrites)}.bin"
+        return self.folder / f"patterns-{environment_key(self.home)}.bin"
 
 
-def environment_key(rewrites: ModuleType) -> str:
+def exporters_of(module: ModuleType) -> list[str]:
+    """Return the names through which a module of upstream's exports a pattern; one of the two, whatever the torch."""
+    names = ("_get_aten_graph_module_for_pattern", "get_aten_graph_module")
+    return [name for name in names if hasattr(module, name)]
+
+
+@contextmanager
+def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Set a name of a module for a while."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def environment_key(home: Home) -> str:
     """Return a digest of all that the graphs depend on, beside the pattern itself."""
     digest = hashlib.sha256()
     # Another version, another patch of the rewrites, or another way of keeping graphs: another file.
-    parts = [_FORMAT, __version__, sys.version, torch.__version__, torch.version.git_version, rewrites.__name__]
+    parts = [_FORMAT, __version__, sys.version, torch.__version__, torch.version.git_version, home.name]
     digest.update(repr(parts).encode())
-    digest.update(Path(rewrites.__file__ or "").read_bytes())
+    for module in (home.rewrites, home.fusions):
+        digest.update(Path(module.__file__ or "").read_bytes())
     return digest.hexdigest()[:32]
 
 
 def _call_key(pattern: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return a digest of one export: the pattern's source, and the shapes and values that it is traced with.
+    """Return a digest of one export: the pattern's source, and all that it is traced with.
 
-    None if the source cannot be had: the pattern may then be any.
+    None if that cannot be told: the pattern may then be any.
     """
-    function = getattr(pattern, "fn", pattern)
-    digest = hashlib.sha256()
-    digest.update(f"{function.__module__}.{function.__qualname__}\n".encode())
     try:
-        digest.update(inspect.getsource(function).encode())
+        parts = [_source(getattr(pattern, "fn", pattern)), _signature((args, kwargs))]
     except (OSError, TypeError):
         return None
-    digest.update(repr(_signature((args, kwargs))).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _source(function: Any) -> list[Any]:
+    """Return a function's name and source, and the values that it closes over, functions among them likewise.
+
+    Raises TypeError or OSError for what has no source or is more than a plain value.
+    """
+    closed = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [
+        f"{function.__module__}.{function.__qualname__}",
+        inspect.getsource(function),
+        [_source(value) if callable(value) else _signature(value) for value in closed],
+    ]
 
 
 def _signature(value: Any) -> Any:
@@ -197,7 +239,9 @@ def _signature(value: Any) -> Any:
         return [_signature(item) for item in value]
     if isinstance(value, dict):
         return {key: _signature(item) for key, item in value.items()}
-    return type(value).__name__, value
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype):
+        return type(value).__name__, value
+    raise TypeError(f"{type(value).__name__} has no signature")
 
 
 class _Pickler(pickle.Pickler):

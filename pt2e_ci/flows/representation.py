@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.flows.patterns import exporters_of, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +17,8 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from pt2e_ci.flows.homes import Home
-    from pt2e_ci.flows.patterns import PatternGraphs
 
-# The functions that upstream's rewrite module calls by these names, one of each pair whatever the torch.
-_EXPORTERS = ("_get_aten_graph_module_for_pattern", "get_aten_graph_module")
+# One of these names of upstream's rewrite module replaces a pattern, whatever the torch.
 _REPLACERS = ("replace_pattern", "replace_pattern_with_filters")
 
 
@@ -30,29 +30,22 @@ class Reference:
     rewrites: Mapping[str, int] | None
 
 
-def apply_upstream(home: Home, qdq: GraphModule, patterns: PatternGraphs | None = None) -> Reference:
-    """Turn a copy of a Q/DQ program into upstream's reference program.
-
-    With `patterns`, upstream's pattern graphs are taken from there; without, they are exported anew.
-    """
-    if patterns is not None:
-        patterns.load(home.rewrites)
-    with _watched(home.rewrites, patterns) as matches:
+def apply_upstream(home: Home, qdq: GraphModule) -> Reference:
+    """Turn a copy of a Q/DQ program into upstream's reference program."""
+    with _counted(home.rewrites) as matches:
         program = home.rewrite(copy.deepcopy(qdq))
-    if patterns is not None:
-        patterns.save(home.rewrites)
     return Reference(program, None if matches is None else dict(matches))
 
 
 @contextmanager
-def _watched(module: ModuleType, patterns: PatternGraphs | None) -> Iterator[Counter[str] | None]:
-    """Count the matches of each rewrite while upstream's module runs, and keep the graphs that it exports.
+def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
+    """Count the matches of each rewrite while upstream's module runs.
 
     The module exports a pattern and its replacement to graphs and hands both to the replacer. Both calls go
     through names of the module, so they can be watched there; the pattern's function gives the rewrite its
     name. A torch whose module has other names runs unwatched.
     """
-    exporters = [name for name in _EXPORTERS if hasattr(module, name)]
+    exporters = exporters_of(module)
     replacers = [name for name in _REPLACERS if hasattr(module, name)]
     if not exporters or not replacers:
         yield None
@@ -63,10 +56,7 @@ def _watched(module: ModuleType, patterns: PatternGraphs | None) -> Iterator[Cou
 
     def watch_export(export: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
         def exported(pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
-            if patterns is None:
-                graph = export(pattern, *args, **kwargs)
-            else:
-                graph = patterns.export(export, pattern, *args, **kwargs)
+            graph = export(pattern, *args, **kwargs)
             names[id(graph)] = _rewrite_name(pattern)
             graphs.append(graph)
             return graph
@@ -74,22 +64,19 @@ def _watched(module: ModuleType, patterns: PatternGraphs | None) -> Iterator[Cou
         return exported
 
     def watch_replace(replace: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-        def replaced(program: GraphModule, pattern: GraphModule, *args: Any, **kwargs: Any) -> list[Any]:
+        def replaced_all(program: GraphModule, pattern: GraphModule, *args: Any, **kwargs: Any) -> list[Any]:
             found = replace(program, pattern, *args, **kwargs)
             if found:
                 matches[names.get(id(pattern), "unnamed")] += len(found)
             return found
 
-        return replaced
+        return replaced_all
 
-    originals = {name: getattr(module, name) for name in (*exporters, *replacers)}
-    for name, original in originals.items():
-        setattr(module, name, (watch_export if name in exporters else watch_replace)(original))
-    try:
+    with ExitStack() as stack:
+        for watch, watched in ((watch_export, exporters), (watch_replace, replacers)):
+            for name in watched:
+                stack.enter_context(replaced(module, name, watch(getattr(module, name))))
         yield matches
-    finally:
-        for name, original in originals.items():
-            setattr(module, name, original)
 
 
 def _rewrite_name(pattern: Any) -> str:

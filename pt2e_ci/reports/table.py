@@ -95,7 +95,11 @@ def describe(report: Report) -> str:
         f"Python {run['python']}",
         "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"]),
     ]
-    return "; ".join(parts) + ("; emulated" if run["emulated"] else "")
+    if run["emulated"]:
+        parts.append("emulated")
+    if run["reused"]:
+        parts.append(f"unchanged, and not run again: made {run['started']} on {run['host']}")
+    return "; ".join(parts)
 
 
 def summary(reports: Sequence[Report]) -> str:

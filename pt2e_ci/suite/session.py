@@ -7,9 +7,11 @@ run in workers of pytest-xdist, so that one which kills its process, or hangs, c
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from pt2e_ci.outcomes import Outcome, Result, Stage
 from pt2e_ci.reports.record import Report, check_writable, dump, end_record, write_report
 from pt2e_ci.reports.table import render
 from pt2e_ci.suite.scratch import Scratch
+from pt2e_ci.unchanged import mark_reused, result_key, reusable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -38,6 +41,7 @@ _TIMEOUT_SECONDS = 300
 _ITEM = re.compile(r"::test_case\[(?P<name>[^\[\]]+)\]$")
 _SETTINGS = pytest.StashKey["Settings"]()
 _GATHERED = pytest.StashKey["Gathered"]()
+_KEY = pytest.StashKey[str]()
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help=f"capabilities whose absence fails the run, by commas: {', '.join(CAPABILITIES)}",
     )
+    group.addoption(
+        "--reuse",
+        action="store_true",
+        help="if the report is there and nothing that it depends on has changed, show it and run nothing",
+    )
     group.addoption("--flow", metavar="HOME", help=f"home of the PT2E flow, one of: {', '.join(FLOWS)}")
     group.addoption("--seed", type=int, default=0, help="seed of weights and inputs (default 0)")
     group.addoption(
@@ -107,13 +116,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Check what was asked for before anything runs, and isolate the cases unless told otherwise."""
     try:
-        config.stash[_SETTINGS] = _settings(config.option)
+        settings = config.stash[_SETTINGS] = _settings(config.option)
+        if _is_worker(config):
+            return None
+        key = config.stash[_KEY] = _key(config.option)
+        if config.option.reuse and _reuse(settings, key):
+            return 0
     except InputError as error:
         sys.stderr.write(f"pt2e-ci: error: {error}\n")
         return 2
-    if not _is_worker(config):
-        _isolate(config)
+    _isolate(config)
     return None
+
+
+def _reuse(settings: Settings, key: str) -> bool:
+    """Let the report that is there stand for this run, and show it, if nothing has changed."""
+    if settings.report is None:
+        return False
+    report = reusable(settings.report, key)
+    if report is None:
+        return False
+    report = mark_reused(report)
+    write_report(settings.report, report)
+    sys.stdout.write(render([report], color=sys.stdout.isatty()))
+    sys.stdout.write(f"report: {settings.report}\n")
+    return True
 
 
 def _settings(option: Any) -> Settings:
@@ -140,6 +167,16 @@ def _settings(option: Any) -> Settings:
         report,
         pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
     )
+
+
+def _key(option: Any) -> str:
+    """Return the digest of all that the results depend on."""
+    # What decides which cases are run, with what, and how they are judged.
+    names = ("case", "require", "flow", "seed", "keyword", "markexpr", "deselect", "plugins")
+    options = {name: value for name in names if (value := getattr(option, name))}
+    if option.expectations != EXPECTATIONS_FILE:
+        options["expectations"] = option.expectations.read_text(encoding="utf-8")
+    return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
 
 
 def _cache_folder() -> Path:
@@ -388,6 +425,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         gathered.notes.append("no case was judged: no report was written")
         return
+    run["key"] = config.stash[_KEY]
     records = [gathered.records[name] for name in case_names() if name in gathered.records]
     selected = len(gathered.selected | gathered.records.keys())
     report = Report(run, tuple(records), end_record(records, selected, time.time() - gathered.started))

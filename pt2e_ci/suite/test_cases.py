@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from pt2e_ci.capabilities import CAPABILITIES, Capabilities, detect
 from pt2e_ci.cells import installed, platform_tag
@@ -17,6 +17,7 @@ from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import SCHEMA
 from pt2e_ci.running import run_case
 from pt2e_ci.suite.session import RECORD_KEY, Settings, case_record, scratch_of, settings_of, stage_writer
+from pt2e_ci.unchanged import host_name, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,8 @@ def settings(pytestconfig: pytest.Config) -> Settings:
 @pytest.fixture(scope="session")
 def capabilities(pytestconfig: pytest.Config, settings: Settings) -> Capabilities:
     """Look at the machine, and leave the report's run line for the process that writes it."""
+    # Workers run side by side, and the cases are small: more threads would only fight, and round differently.
+    torch.set_num_threads(1)
     found = detect()
     scratch_of(pytestconfig).write_run(_run_record(settings, found), found.missing(CAPABILITIES))
     return found
@@ -48,12 +51,12 @@ def home(settings: Settings) -> Home:
 
 
 @pytest.fixture(scope="session")
-def patterns(pytestconfig: pytest.Config, settings: Settings) -> Iterator[PatternGraphs | None]:
+def patterns(pytestconfig: pytest.Config, settings: Settings, home: Home) -> Iterator[PatternGraphs | None]:
     """Keep upstream's pattern graphs over the run, and beyond it where there is a folder for them."""
     if settings.pattern_cache is None:
         yield None
         return
-    kept = PatternGraphs(settings.pattern_cache)
+    kept = PatternGraphs(home, settings.pattern_cache)
     yield kept
     for note in kept.notes:
         scratch_of(pytestconfig).add_note(note)
@@ -121,5 +124,7 @@ def _run_record(settings: Settings, found: Capabilities) -> dict[str, Any]:
         },
         "required": [*settings.required],
         "seed": settings.seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
+        "host": host_name(),
+        "reused": None,
     }
