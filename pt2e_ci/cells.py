@@ -5,6 +5,7 @@ Nothing here imports torch, so that a command or a noxfile can read the list at 
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import tomllib
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from pt2e_ci.errors import InputError
 from pt2e_ci.toml_lines import entry_lines
@@ -27,6 +28,12 @@ FLOWS: tuple[FlowName, ...] = get_args(FlowName)
 
 _REQUIRED = {"name", "torch", "python", "flow"}
 _OPTIONAL = {"torchao", "requires"}
+_RELEASE = r"\d+\.\d+\.\d+(\.?[a-z]+\d+)*"
+_PATTERNS = {"name": r"[A-Za-z0-9][A-Za-z0-9._-]*", "torch": _RELEASE, "torchao": _RELEASE, "python": r"\d+\.\d+"}
+_MEANING = dict.fromkeys(("torch", "torchao"), "a release, such as 2.4.1") | {
+    "name": "a name of letters, digits and .-_",
+    "python": "a minor release, such as 3.11",
+}
 
 
 def minor(version: str) -> str:
@@ -109,6 +116,8 @@ def load_cells(path: Path = CELLS_FILE) -> CellList:
         for other in cells:
             if other.name == cell.name:
                 raise InputError(f"{where}: a second cell named {cell.name!r}: give each its own name")
+            if other.id("") == cell.id(""):
+                raise InputError(f"{where}: the same environment as cell {other.name!r}: their reports would collide")
         cells.append(cell)
     return CellList(tuple(cells), _pairs(document.get("pairs", {}), path))
 
@@ -130,11 +139,9 @@ def _cell(entry: object, where: str) -> Cell:
         requires = [str(Requirement(requirement)) for requirement in requires]
     except (InvalidRequirement, TypeError, AttributeError):
         raise InputError(f"{where}: 'requires' must be a list of requirements, as [\"numpy<2\"]") from None
-    for key in ("torch", "torchao", "python"):
-        try:
-            Version(entry.get(key, "0"))
-        except InvalidVersion:
-            raise InputError(f"{where}: {key!r} is not a version: {entry[key]!r}") from None
+    for key, pattern in _PATTERNS.items():
+        if not re.fullmatch(pattern, entry.get(key, "0.0.0" if key == "torchao" else "")):
+            raise InputError(f"{where}: {key!r} is not {_MEANING[key]}: {entry[key]!r}")
     if entry["flow"] not in FLOWS:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
     if (entry["flow"] == "torchao") != ("torchao" in entry):
@@ -146,8 +153,9 @@ def _pairs(table: object, path: Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: [pairs] must be a table")
     for torch, releases in table.items():
-        if not isinstance(releases, list) or not all(isinstance(release, str) for release in releases):
-            raise InputError(f"{path}: [pairs] {torch!r} must be a list of torchao releases, as strings")
+        minors = [torch, *(releases if isinstance(releases, list) else [None])]
+        if not all(isinstance(release, str) and re.fullmatch(r"\d+\.\d+", release) for release in minors):
+            raise InputError(f'{path}: [pairs] {torch!r} must be a list of torchao\'s minor releases, as ["0.17"]')
     return {torch: tuple(releases) for torch, releases in table.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import sys
 from itertools import pairwise
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from packaging.version import Version
 
 from pt2e_ci import __version__
 from pt2e_ci.errors import InputError
@@ -211,9 +211,10 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
     sys.exit(plan(Path.cwd(), cells, shlex.split(arguments), at_once=jobs, fresh=fresh).run())
 
 
-def _age(report: Report) -> tuple[Version, str]:
-    """Sort reports by torch, and by cell where that is the same."""
-    return Version(report.run["torch"]), report.run["cell"]
+def _age(report: Report) -> tuple[list[int], str]:
+    """Sort reports by the numbers of their torch, and by cell where those are the same."""
+    numbers = [int(number) for number in re.findall(r"\d+", report.run["torch"])]
+    return numbers, report.run["cell"]
 
 
 def _print(table: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from pt2e_ci.cells import FLOWS, Cell
 from pt2e_ci.errors import InputError
-from pt2e_ci.outcomes import Outcome
+from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.toml_lines import entry_lines
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ EXPECTATIONS_FILE = Path(__file__).with_name("expectations.toml")
 
 _REQUIRED = {"case", "outcome", "reason", "link"}
 _OPTIONAL = {"torch", "flow", "machine"}
+# A defect that is known is known by its size: a worse one, or another one, is not it.
+_BOUNDS = {Outcome.MISMATCH: ("max_lsb", "max_absolute"), Outcome.VACUOUS: ("float_operators",)}
 # A skip is a property of the machine and needs no entry; a pass is no defect.
 _DEFECTS = [outcome.value for outcome in Outcome if outcome not in (Outcome.PASS, Outcome.SKIP)]
 
@@ -40,6 +43,24 @@ class Expectation:
     where: str
     flow: str | None = None
     machine: str | None = None
+    max_lsb: float | None = None
+    max_absolute: float | None = None
+    float_operators: tuple[str, ...] = ()
+
+    def exceeded_by(self, result: Result) -> str | None:
+        """Say in what a result of the known outcome goes beyond the known defect; None if it does not."""
+        if self.outcome is Outcome.VACUOUS and result.structure is not None:
+            found = sorted(result.structure["float_operators"])
+            if found != sorted(self.float_operators):
+                return f"in float are {', '.join(found) or 'none'}; known are {', '.join(self.float_operators)}"
+        if self.outcome is Outcome.MISMATCH:
+            numbers = result.numerics["reference_vs_qdq"]
+            limit = self.max_lsb if numbers["unit"] == "lsb" else self.max_absolute
+            if not result.deterministic or numbers["not_finite"] or numbers.get("off_grid"):
+                return result.reason
+            if limit is None or numbers["max"] > limit:
+                return f"{result.reason}; known are {limit}"
+        return None
 
     def applies_to_cell(self, cell: Cell) -> bool:
         """Tell whether the defect is expected in a cell, on whatever machine."""
@@ -66,20 +87,22 @@ class Expectations:
         self._cell = cell
         self._machine = machine
 
-    def judge(self, case: str, outcome: Outcome) -> Verdict:
-        """Compare an outcome with what is expected of the case here."""
+    def judge(self, result: Result) -> Verdict:
+        """Compare a result with what is expected of its case here."""
+        case, outcome = result.name, result.outcome
         expected = next((e for e in self._entries if e.applies(case, self._cell, self._machine)), None)
         if expected is None or outcome is Outcome.SKIP:
             ok = outcome in (Outcome.PASS, Outcome.SKIP)
             return Verdict(None, None if ok else f"{outcome} is not an outcome that {case} is known for here")
-        if outcome is expected.outcome:
-            return Verdict({"reason": expected.reason, "link": expected.link}, None)
         if outcome is Outcome.PASS:
             return Verdict(
-                None,
-                f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})",
+                None, f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})"
             )
-        return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({expected.where})")
+        if outcome is not expected.outcome:
+            return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({expected.where})")
+        if worse := expected.exceeded_by(result):
+            return Verdict(None, f"more than the known {expected.outcome}: {worse} ({expected.where})")
+        return Verdict({"reason": expected.reason, "link": expected.link}, None)
 
 
 def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> list[Expectation]:
@@ -118,13 +141,23 @@ def _expectation(entry: object, where: str) -> Expectation:
         raise InputError(f"{where}: an entry is a table, written as [[known]]")
     if missing := sorted(_REQUIRED - entry.keys()):
         raise InputError(f"{where}: the entry has no {missing[0]!r}")
-    if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
-        raise InputError(f"{where}: unknown key {stray[0]!r} in an entry")
-    for key, value in entry.items():
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{where}: {key!r} must be a string that is not empty")
     if entry["outcome"] not in _DEFECTS:
         raise InputError(f"{where}: unknown outcome {entry['outcome']!r}: choose from {', '.join(_DEFECTS)}")
+    outcome = Outcome(entry["outcome"])
+    bounds = _BOUNDS.get(outcome, ())
+    if bounds and not entry.keys() & set(bounds):
+        raise InputError(f"{where}: a known {outcome} needs its size: add {' or '.join(bounds)}")
+    if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL - set(bounds)):
+        raise InputError(f"{where}: unknown key {stray[0]!r} in an entry of a known {outcome}")
+    for key, value in entry.items():
+        if key == "float_operators":
+            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+                raise InputError(f"{where}: {key!r} must be a list of operators' names")
+        elif key in bounds:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InputError(f"{where}: {key!r} must be a number above 0")
+        elif not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}: {key!r} must be a string that is not empty")
     if entry.get("flow", FLOWS[0]) not in FLOWS:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
     if entry.get("machine", _MACHINES[0]) not in _MACHINES:
@@ -134,7 +167,9 @@ def _expectation(entry: object, where: str) -> Expectation:
     except InvalidSpecifier:
         raise InputError(f'{where}: {entry["torch"]!r} is no version range: write, say, ">=2.2,<2.5"') from None
     fields = {key: value for key, value in entry.items() if key not in ("outcome", "torch")}
-    return Expectation(outcome=Outcome(entry["outcome"]), torch=torch, where=where, **fields)
+    if "float_operators" in fields:
+        fields["float_operators"] = tuple(fields["float_operators"])
+    return Expectation(outcome=outcome, torch=torch, where=where, **fields)
 
 
 def _check_against(expectation: Expectation, cases: list[str], cells: list[Cell], earlier: list[Expectation]) -> None:

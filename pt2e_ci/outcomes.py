@@ -42,6 +42,7 @@ class Result:
     numerics: dict[str, Any] = field(default_factory=dict)
     engines: dict[str, Any] = field(default_factory=dict)
     seed_check: dict[str, Any] | None = None
+    deterministic: bool | None = None
     digest: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     traceback: str | None = field(default=None, compare=False)

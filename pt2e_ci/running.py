@@ -89,6 +89,7 @@ def run_case(
         structure=judgement.structure,
         numerics=judgement.numerics,
         seed_check=judgement.seed_check,
+        deterministic=judgement.deterministic,
         digest=judgement.digest,
         seconds=seconds,
     )

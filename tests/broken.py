@@ -43,6 +43,20 @@ def hang() -> None:
     _replace_export(lambda: time.sleep(600))
 
 
+def slow_qdq() -> None:
+    """The case `qdq`, which is an addition as `add` is, takes for ever."""
+    from pt2e_ci.suite import test_cases
+
+    run_case = test_cases.run_case
+
+    def slow(case, *args, **kwargs):
+        if case.name == "qdq":
+            time.sleep(600)
+        return run_case(case, *args, **kwargs)
+
+    test_cases.run_case = slow
+
+
 def exception() -> None:
     def fail() -> None:
         raise RuntimeError("no graph today\nand a second line")
@@ -170,6 +184,13 @@ def not_deterministic() -> None:
         return program
 
     _replace_representation(change)
+
+
+def no_annotation() -> None:
+    """A quantizer that finds nothing to annotate, as after an export that decomposes linear."""
+    from pt2e_ci.flows.homes import Home
+
+    Home.quantizer = lambda home, scheme: home._quantizer.XNNPACKQuantizer()
 
 
 def no_qnnpack() -> None:

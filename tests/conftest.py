@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,16 +40,17 @@ class RunSuite:
         self._folder = folder
         self._count = 0
 
-    def __call__(self, *arguments: str, fault: str | None = None, report: bool = True) -> SuiteRun:
+    def __call__(self, *arguments: str, fault: str | None = None, keep: Iterable[str] = ()) -> SuiteRun:
         self._count += 1
         cwd = self._folder / f"run-{self._count}"
         cwd.mkdir()
         path = cwd / "report.jsonl"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment = {
+            name: value for name, value in os.environ.items() if name in keep or not name.startswith("PYTEST_")
+        }
         command = [sys.executable, "-m", "pytest", "--pyargs", "pt2e_ci.suite"]
         command.append(f"--pattern-cache={self._folder / 'cache'}")
-        if report:
-            command.append(f"--report={path}")
+        command.append(f"--report={path}")
         if fault:
             environment |= {"PYTHONPATH": str(Path(__file__).parent), "PT2E_CI_FAULT": fault}
             command += ["-p", "broken"]

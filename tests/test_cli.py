@@ -66,6 +66,8 @@ def test_quick_commands_do_not_import_torch(arguments):
         (["run", "--expectations=none.toml"], "none.toml: cannot be read"),
         (["run", "--report=."], "is a folder"),
         (["run", "--pattern-cache="], "--pattern-cache"),
+        (["run", "--report="], "--report needs the name of a file"),
+        (["run", "-k", "add and ("], "-k 'add and (' is no expression"),
         (["report", "none.jsonl"], "none.jsonl: cannot be read"),
     ],
 )

@@ -8,10 +8,23 @@ from pt2e_ci.cases.catalogue import case_names
 from pt2e_ci.cells import load_cells
 from pt2e_ci.errors import InputError
 from pt2e_ci.expectations import Expectations, load_expectations
-from pt2e_ci.outcomes import Outcome
+from pt2e_ci.outcomes import Outcome, Result
 
 CELLS = {cell.name: cell for cell in load_cells().cells}
-ENTRY = '[[known]]\ncase = "conv2d"\noutcome = "vacuous"\nreason = "r"\nlink = "l"\n'
+ENTRY = '[[known]]\ncase = "conv2d"\noutcome = "vacuous"\nreason = "r"\nlink = "l"\nfloat_operators = ["conv2d"]\n'
+
+
+def vacuous(name, *in_float):
+    return Result(name, "f", Outcome.VACUOUS, structure={"float_operators": dict.fromkeys(in_float, 1)})
+
+
+def mismatch(name, largest, **fields):
+    numbers = {"unit": "lsb", "max": largest, "not_finite": 0, "off_grid": 0} | fields
+    return Result(name, "f", Outcome.MISMATCH, reason="r", numerics={"reference_vs_qdq": numbers}, deterministic=True)
+
+
+def ended(name, outcome):
+    return Result(name, "f", outcome)
 
 
 def load(tmp_path, text):
@@ -24,23 +37,39 @@ def test_the_packages_own():
     entries = load_expectations(case_names(), CELLS.values())
     for name in ("2.1", "2.2", "2.15"):
         here = Expectations(entries, CELLS[name], "x86_64")
-        assert here.judge("conv2d", Outcome.VACUOUS).known
-        assert here.judge("maxpool2d", Outcome.VACUOUS).known
-        assert bool(here.judge("dynamic_linear", Outcome.VACUOUS).known) == (name == "2.1")
+        assert here.judge(vacuous("conv2d", "conv2d")).known
+        assert here.judge(vacuous("maxpool2d", "conv2d", "max_pool2d")).known
+        assert bool(here.judge(vacuous("dynamic_linear", "linear")).known) == (name == "2.1")
 
 
 def test_known_unknown_and_gone(tmp_path):
     here = Expectations(load(tmp_path, ENTRY), CELLS["2.4"], "x86_64")
-    assert here.judge("conv2d", Outcome.VACUOUS).known == {"reason": "r", "link": "l"}
-    assert here.judge("conv2d", Outcome.VACUOUS).complaint is None
-    gone = here.judge("conv2d", Outcome.PASS)
+    assert here.judge(vacuous("conv2d", "conv2d")).known == {"reason": "r", "link": "l"}
+    assert here.judge(vacuous("conv2d", "conv2d")).complaint is None
+    gone = here.judge(ended("conv2d", Outcome.PASS))
     assert gone.known is None
     assert gone.complaint.startswith("the known vacuous is gone: remove its entry")
     assert gone.complaint.endswith("expectations.toml:1)")
-    assert "where vacuous is expected" in here.judge("conv2d", Outcome.MISMATCH).complaint
-    assert here.judge("add", Outcome.MISMATCH).complaint
-    assert here.judge("add", Outcome.PASS).complaint is None
-    assert here.judge("conv2d", Outcome.SKIP).complaint is None
+    assert "where vacuous is expected" in here.judge(ended("conv2d", Outcome.MISMATCH)).complaint
+    assert here.judge(ended("add", Outcome.MISMATCH)).complaint
+    assert here.judge(ended("add", Outcome.PASS)).complaint is None
+    assert here.judge(ended("conv2d", Outcome.SKIP)).complaint is None
+
+
+def test_another_operator_in_float_is_another_defect(tmp_path):
+    here = Expectations(load(tmp_path, ENTRY), CELLS["2.4"], "x86_64")
+    assert "in float are linear; known are conv2d" in here.judge(vacuous("conv2d", "linear")).complaint
+    assert here.judge(vacuous("conv2d", "conv2d", "linear")).complaint
+
+
+def test_worse_mismatch_is_another_defect(tmp_path):
+    text = ENTRY.replace("vacuous", "mismatch").replace('float_operators = ["conv2d"]', "max_lsb = 2")
+    here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
+    assert here.judge(mismatch("conv2d", 2)).known
+    assert here.judge(mismatch("conv2d", 3)).complaint
+    assert here.judge(mismatch("conv2d", 0, not_finite=1)).complaint
+    assert here.judge(mismatch("conv2d", 2, off_grid=1)).complaint
+    assert here.judge(mismatch("conv2d", 2, unit="absolute")).complaint
 
 
 @pytest.mark.parametrize(
@@ -59,7 +88,7 @@ def test_narrowed(tmp_path, narrowing, holds_for):
             *(("2.1", "x86_64"), ("2.2", "x86_64"), ("2.4", "x86_64"), ("2.4", "aarch64"), ("2.5", "x86_64")),
             *(("2.10", "x86_64"), ("2.10-torchao", "x86_64"), ("2.13", "x86_64")),
         ]
-        if Expectations(entries, CELLS[name], machine).judge("conv2d", Outcome.VACUOUS).known
+        if Expectations(entries, CELLS[name], machine).judge(vacuous("conv2d", "conv2d")).known
     }
     assert tried == holds_for
 
@@ -77,7 +106,10 @@ def test_narrowed(tmp_path, narrowing, holds_for):
         (ENTRY + 'machine = "sparc"\n', "expectations.toml:1: unknown machine 'sparc'"),
         (ENTRY.replace('"vacuous"', '"skip"'), "expectations.toml:1: unknown outcome 'skip'"),
         (ENTRY + 'why = "x"\n', "expectations.toml:1: unknown key 'why'"),
-        (ENTRY + ENTRY, r"expectations.toml:6: overlaps with the entry at .*expectations.toml:1"),
+        (ENTRY.replace('float_operators = ["conv2d"]', ""), "expectations.toml:1: a known vacuous needs its size"),
+        (ENTRY + "max_lsb = 2\n", "expectations.toml:1: unknown key 'max_lsb' in an entry of a known vacuous"),
+        (ENTRY.replace('["conv2d"]', '"conv2d"'), "'float_operators' must be a list"),
+        (ENTRY + ENTRY, r"expectations.toml:7: overlaps with the entry at .*expectations.toml:1"),
         ("known = 3\n", "'known' must be an array"),
     ],
 )

@@ -61,6 +61,7 @@ def case(name, outcome="pass", **fields):
         "numerics": {},
         "engines": {},
         "seed_check": None,
+        "deterministic": None,
         "digest": None,
         "seconds": {},
     } | fields
@@ -117,6 +118,8 @@ def test_cut_anywhere_is_an_error(tmp_path, length):
             LINES[0].replace('"seed": 0', '"seed": "0"') + "".join(LINES[1:]),
             "jsonl:1: .*seed: '0' is not of type",
         ),
+        (LINES[0].replace('"2.4.1"', '"banana"', 1) + "".join(LINES[1:]), "jsonl:1: .*torch: "),
+        (LINES[0] + LINES[1].replace('"linear"', '"\\ud800"') + "".join(LINES[2:]), "jsonl:2: not a line of JSON"),
         (LINES[0].replace("torch2.4-cp311", "../torch2.4") + "".join(LINES[1:]), "jsonl:1: .*cell: "),
         (
             dump(report(case("add"), selected=2)).replace('"selected": 2', '"selected": 0'),
@@ -151,6 +154,15 @@ def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         write_report(path, WHOLE)
     assert path.read_text() == "the old report\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.jsonl"]
+
+
+def test_pipe_is_written_and_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE, text=True)
+    write_report(path, WHOLE)
+    assert reader.communicate()[0] == dump(WHOLE)
+    assert path.is_fifo()
 
 
 def test_unwritable_place(tmp_path):

@@ -97,6 +97,23 @@ def test_program_that_is_not_deterministic(suite):
     assert "run again" in run.case("qdq_per_channel_2d")["reason"]
 
 
+@pytest.mark.parametrize("fault", ["not_a_number", "not_deterministic", "off_grid", "off_by_two"])
+def test_known_defect_does_not_hide_another(suite, fault):
+    run = suite("--case=add_relu", fault=fault)
+    assert run.code == 1
+    assert run.case("add_relu")["outcome"] == "mismatch"
+    assert run.case("add_relu")["known"] is None
+    assert run.case("add_relu")["complaint"].startswith("more than the known mismatch")
+
+
+def test_quantizer_that_annotates_nothing(suite):
+    run = suite("--case=qdq_per_channel_2d", "--case=static_linear", fault="no_annotation")
+    assert run.code == 1
+    for name in ("qdq_per_channel_2d", "static_linear"):
+        assert run.case(name)["outcome"] == "vacuous"
+        assert "annotated nothing" in run.case(name)["reason"]
+
+
 def test_missing_engine_skips_with_the_reason(suite):
     run = suite("--case=add", fault="no_qnnpack")
     assert run.code == 0

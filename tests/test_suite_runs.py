@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 from pt2e_ci.cases.catalogue import case_names
 from pt2e_ci.reports.record import dump
@@ -98,6 +100,40 @@ def test_stopped_run_does_not_take_the_reports_name(suite):
     assert not run.path.exists()
     part = run.path.with_name("report.jsonl.partial")
     assert json.loads(part.read_text().splitlines()[-1])["selected"] == 3
+
+
+def test_sigterm_keeps_what_was_gathered(suite, tmp_path):
+    command = [sys.executable, "-m", "pt2e_ci", "run", "add", "qdq", "--fresh", "-v", "--report=report.jsonl", "-n1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PT2E_CI_FAULT": "slow_qdq"}
+    process = subprocess.Popen(
+        [*command, "-p", "broken"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "PASSED" in line:
+            process.terminate()
+    assert process.wait(timeout=60) == 2
+    part = [json.loads(line) for line in (tmp_path / "report.jsonl.partial").read_text().splitlines()]
+    assert [record.get("name") for record in part] == [None, "add", None]
+    assert part[-1]["selected"] == 2
+    assert not (tmp_path / "report.jsonl").exists()
+
+
+def test_timeout_from_the_environment(suite, monkeypatch):
+    monkeypatch.setenv("PYTEST_TIMEOUT", "15")
+    run = suite("--case=add", fault="hang", keep=("PYTEST_TIMEOUT",))
+    assert run.case("add")["reason"] == "still running after 15 s"
+
+
+def test_collecting_only_is_no_failure(suite):
+    run = suite("--collect-only", "-q", "-n0")
+    assert run.code == 0
+    assert "test_case[conv2d]" in run.stdout
+    assert not run.path.exists()
+
+
+def test_projects_own_settings_do_not_hide_the_suite(suite):
+    run = suite("--case=qdq_per_channel_2d", "-o", "python_files=check_*.py", "-o", "filterwarnings=error")
+    assert run.code == 0, run.stdout
 
 
 def test_nothing_selected_is_not_a_pass(suite):

@@ -58,6 +58,7 @@ class Case:
         model: a class in `pt2e_ci.cases.models`.
         shapes: the shape of each input tensor.
         scheme: the quantizer's configuration.
+        annotated: the compute operators that the quantizer must annotate; else nothing is tested.
         arguments: keyword arguments of the model.
         claims: what the reference program must do for the case to pass.
         needs: the capabilities (see `pt2e_ci.capabilities`) without which the case is skipped.
@@ -72,6 +73,7 @@ class Case:
     model: str
     shapes: tuple[tuple[int, ...], ...]
     scheme: Scheme
+    annotated: tuple[str, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
     # Upstream guards its tests with QNNPACK, whose kernels the quantizer's configuration describes.
@@ -97,6 +99,7 @@ def _qdq_per_channel(dimensions: int) -> Case:
         arguments={"in_features": 5, "out_features": 5},
         shapes=((1, *(3,) * (dimensions - 2), 5),),
         scheme=Scheme.PER_CHANNEL,
+        annotated=("linear",),
         claims=(Claim.QDQ,),
         seed_rule=SeedRule(
             reference_nodes={_Q_PER_CHANNEL: 0, _DQ_PER_CHANNEL: 0},
@@ -113,6 +116,7 @@ CASES: tuple[Case, ...] = (
         arguments={"in_features": 5, "out_features": 5},
         shapes=((2, 5),),
         scheme=Scheme.PER_TENSOR,
+        annotated=("linear",),
     ),
     Case(
         "dynamic_linear",
@@ -121,6 +125,7 @@ CASES: tuple[Case, ...] = (
         arguments={"in_features": 5, "out_features": 5},
         shapes=((2, 5),),
         scheme=Scheme.DYNAMIC,
+        annotated=("linear",),
         seed_rule=SeedRule(tolerance=1e-4),
     ),
     Case(
@@ -130,6 +135,7 @@ CASES: tuple[Case, ...] = (
         arguments={"in_channels": 3, "out_channels": 3, "kernel_size": 3},
         shapes=(_IMAGE,),
         scheme=Scheme.PER_TENSOR,
+        annotated=("conv2d",),
     ),
     Case(
         "add",
@@ -137,6 +143,7 @@ CASES: tuple[Case, ...] = (
         model="Add",
         shapes=(_IMAGE, _IMAGE),
         scheme=Scheme.PER_CHANNEL,
+        annotated=("add",),
     ),
     Case(
         "add_relu",
@@ -144,6 +151,7 @@ CASES: tuple[Case, ...] = (
         model="AddReLU",
         shapes=(_IMAGE, _IMAGE),
         scheme=Scheme.PER_CHANNEL,
+        annotated=("add",),
         seed_rule=SeedRule(reference_nodes={"higher_order.out_dtype": 2}),
     ),
     Case(
@@ -152,6 +160,7 @@ CASES: tuple[Case, ...] = (
         model="ConvMaxPool2d",
         shapes=((1, 2, 2, 2),),
         scheme=Scheme.PER_CHANNEL,
+        annotated=("conv2d", "max_pool2d"),
     ),
     *(_qdq_per_channel(dimensions) for dimensions in (2, 3, 4, 5)),
     Case(
@@ -160,6 +169,7 @@ CASES: tuple[Case, ...] = (
         model="Add",
         shapes=(_IMAGE, _IMAGE),
         scheme=Scheme.PER_CHANNEL,
+        annotated=("add",),
         claims=(Claim.COMPUTE, Claim.QDQ),
         seed_rule=SeedRule(
             # Upstream names the operators here without an overload, and no node's target ever is that.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import Node
 
 from pt2e_ci.checks.recording import TensorInfo
-from pt2e_ci.operators import Kind, call_of, kind_of, name_of
+from pt2e_ci.operators import Kind, call_of, keeps_grid, kind_of, name_of, named_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from pt2e_ci.checks.recording import Recording
-
-# These pick or move values and so keep them on their grid.
-_MOVES = frozenset(
-    """view reshape flatten unflatten permute transpose t contiguous clone expand squeeze unsqueeze slice
-    select narrow detach alias to _to_copy dropout max_pool1d max_pool2d relu""".split()
-)
 
 
 @dataclass(frozen=True)
@@ -57,25 +51,24 @@ def output_nodes(program: GraphModule) -> list[Node | None]:
 def find_grid(output: Node | None) -> Grid | None:
     """Walk back from an output of a Q/DQ program to its grid; None where it was computed in float last."""
     node, moved = output, False
-    while node is not None and node.op != "placeholder":
-        target, args = call_of(node)
-        name = name_of(target) if node.op in ("call_function", "call_method") else ""
-        if kind_of(target) is Kind.QDQ and name.startswith("dequantize"):
-            return _grid(name, args, moved=moved)
-        if name not in _MOVES:
+    while node is not None and node.op in ("call_function", "call_method"):
+        target = call_of(node)[0]
+        if kind_of(target) is Kind.QDQ and name_of(target).startswith("dequantize_per"):
+            return _grid(node, moved=moved)
+        if not keeps_grid(target):
             return None
         node, moved = next(iter(node.all_input_nodes), None), True
     return None
 
 
-def _grid(name: str, args: tuple[Any, ...], *, moved: bool) -> Grid | None:
-    if not isinstance(args[0], Node) or args[0].op == "get_attr":
+def _grid(dequantize: Node, *, moved: bool) -> Grid | None:
+    arguments = named_arguments(dequantize)
+    source, scale = arguments.get("input"), arguments.get("scale", arguments.get("scales"))
+    if not isinstance(source, Node) or source.op == "get_attr" or scale is None:
         return None  # a constant was dequantized: no quantize node of the program made it
-    if name == "dequantize_per_tensor":
-        return Grid(args[1] if isinstance(args[1], Node) else float(args[1]))
-    if name == "dequantize_per_channel" and not moved:
-        return Grid(args[1], axis=int(args[3]))
-    return None
+    if "axis" not in arguments:
+        return Grid(scale if isinstance(scale, Node) else float(scale))
+    return None if moved or not isinstance(scale, Node) else Grid(scale, axis=int(arguments["axis"]))
 
 
 def integer_frontier(program: GraphModule, recording: Recording) -> list[Node]:

@@ -43,7 +43,7 @@ class Comparison:
         if isinstance(steps, torch.Tensor):
             steps = steps.expand(expected.shape)
         for a, b, step in _chunks(actual, expected, steps):
-            if isinstance(step, float) and self._add_whole_steps(a, b, step):
+            if isinstance(step, float) and a.is_floating_point() and self._add_whole_steps(a, b, step):
                 continue
             a, b = a.to(torch.float64), b.to(torch.float64)
             difference = a - b
@@ -51,7 +51,7 @@ class Comparison:
             if step is None:
                 self._absolute.add(difference)
             else:
-                self._add_steps(difference / step)
+                self._add_steps(difference / step, _on_grid(actual.dtype))
 
     def _add_whole_steps(self, a: torch.Tensor, b: torch.Tensor, step: float) -> bool:
         """Count the differences if all of them are few and whole steps, as they nearly always are.
@@ -72,14 +72,13 @@ class Comparison:
             self._whole_bins += whole.add_(_LAST_BIN).to(torch.int16).bincount(minlength=_BINS)
         return True
 
-    def _add_steps(self, difference: torch.Tensor) -> None:
-        """Count differences in steps that may be anything."""
+    def _add_steps(self, difference: torch.Tensor, tolerance: float) -> None:
+        """Count differences in steps that may be anything; within `tolerance` of a whole number they are that."""
         finite = difference[difference.isfinite()]
         rounded = finite.round()
-        self.off_grid += int(((finite - rounded).abs() > _ON_GRID).sum())
+        self.off_grid += int(((finite - rounded).abs() > tolerance).sum())
         self._bins += (rounded.clamp_(-_LAST_BIN, _LAST_BIN) + _LAST_BIN).long().bincount(minlength=_BINS)
-        # Within the float error, a difference on the grid is the whole number that it stands for.
-        whole = (difference - difference.round()).abs() <= _ON_GRID
+        whole = (difference - difference.round()).abs() <= tolerance
         self._lsb.add(torch.where(whole, difference.round(), difference))
 
     @property
@@ -87,6 +86,11 @@ class Comparison:
         """How often each difference occurs, in whole steps."""
         bins = self._bins + self._whole_bins
         return {index - _LAST_BIN: int(bins[index]) for index in bins.nonzero().flatten().tolist()}
+
+    @property
+    def compared(self) -> int:
+        """How many values were compared."""
+        return self._steps().compared + self._absolute.compared
 
     @property
     def max_lsb(self) -> float:
@@ -158,6 +162,13 @@ class _Statistics:
             "compared": self.compared,
             "not_finite": self.not_finite,
         }
+
+
+def _on_grid(dtype: torch.dtype) -> float:
+    """Return how far from a whole number of steps a value on the grid may be, for the float error of its dtype."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return min(256 * torch.finfo(dtype).eps, 0.25)
+    return _ON_GRID
 
 
 def _chunks(

@@ -8,14 +8,28 @@ of two tensors that both depend on the inputs is.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.operators import Kind, call_of, kind_of, name_of, operands_of
+import torch
+
+from pt2e_ci.operators import (
+    Kind,
+    call_of,
+    family_of,
+    is_opaque,
+    keeps_grid,
+    kind_of,
+    name_of,
+    operands_of,
+    tensors_of,
+    written_by,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from torch.fx import GraphModule, Node
 
@@ -31,6 +45,7 @@ class Operator:
         node: the node that calls it.
         integer: whether every operand is an integer tensor.
         quantized: whether every operand comes out of a dequantize node, as a quantizer's annotation makes it.
+        is_activation: whether it may be no more than a clamp, where it is integer.
 
     """
 
@@ -38,6 +53,7 @@ class Operator:
     node: str
     integer: bool
     quantized: bool
+    is_activation: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,11 @@ class Structure:
         return Counter(operator.name for operator in self.operators if not operator.integer)
 
     @property
+    def annotated(self) -> Counter[str]:
+        """The compute operators that a quantizer annotated, counted by name."""
+        return Counter(operator.name for operator in self.operators if operator.quantized)
+
+    @property
     def coverage(self) -> float | None:
         """The share of compute operators that take integers; None where there are none."""
         return self.integer / len(self.operators) if self.operators else None
@@ -71,67 +92,102 @@ class Structure:
 
 def read_structure(program: GraphModule, recording: Recording) -> Structure:
     """Read the compute operators off a program and a recording of one run of it."""
-    depends = dict.fromkeys((node for node in program.graph.nodes if node.op == "placeholder"), True)
-    return _Reader(program, recording, depends).read()
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    return _Reader(program, recording, inputs).read()
 
 
 def still_float(qdq: Structure, reference: Structure) -> Counter[str]:
-    """Count the operators that the quantizer annotated and the reference program still computes in float."""
-    left_alone = Counter(operator.name for operator in qdq.operators if not operator.quantized)
-    return reference.in_float - left_alone
+    """Count the operators that the quantizer annotated and the reference program still computes in float.
+
+    By family, for a representation may spell a linear as addmm, or a convolution as another one.
+    """
+    left_alone = Counter(family_of(operator.name) for operator in qdq.operators if not operator.quantized)
+    in_float = Counter(family_of(operator.name) for operator in reference.operators if not operator.integer)
+    return in_float - left_alone
 
 
 class _Reader:
     """One pass over a graph in execution order.
 
-    `depends` tells of each node whether its value depends on the graph's inputs, other than through scales
-    and zero points found from them.
+    Attributes:
+        depends: the nodes whose values depend on the graph's inputs.
+        dequantized: the nodes whose values come out of a dequantize node.
+
     """
 
-    def __init__(self, program: GraphModule, recording: Recording, depends: Mapping[Node, bool]) -> None:
+    def __init__(
+        self, program: GraphModule, recording: Recording, depends: Iterable[Node], dequantized: Iterable[Node] = ()
+    ) -> None:
         self._program = program
         self._recording = recording
-        self._depends = dict(depends)
-        self._dequantized: set[Node] = set()
+        self._depends = set(depends)
+        self._dequantized = set(dequantized)
+        # Ranges of floats and what is worked out from them alone: scales and zero points, as a rule.
+        self._statistics: set[Node] = set()
+        # What depends on the inputs, or on a quantized constant of more than one element.
+        self._carries = set(depends)
         self._compute: set[Node] = set()
-        self._live = _live_nodes(program)
+        self._live = live_nodes(program)
 
     def read(self) -> Structure:
         operators: list[Operator] = []
         qdq: list[str] = []
         for node in self._program.graph.nodes:
+            if node.op == "get_attr" and self._is_quantized_constant(node):
+                self._carries.add(node)
             if node.op not in ("call_function", "call_method", "call_module") or node not in self._live:
                 continue
             if node in self._recording.inside:
                 inner = self._read_inside(node)
                 operators += inner.operators
                 qdq += inner.qdq
-                continue
-            target, args = call_of(node)
-            kind = Kind.OTHER if node.op == "call_module" else kind_of(target)
-            operands = [operand for operand in operands_of(target, args) if self._tensor(operand)]
-            # The arguments given by keyword, and a contraction's bias, still carry dependence on the inputs.
-            self._depends[node] = kind is not Kind.QPARAMS and any(
-                self._depends.get(source, False) for source in node.all_input_nodes
-            )
-            if kind is Kind.QDQ:
-                qdq.append(name_of(target))
-                if name_of(target).startswith("dequantize"):
-                    self._dequantized.add(node)
-            elif kind is Kind.NEUTRAL and operands and operands[0] in self._dequantized:
-                self._dequantized.add(node)
-            if self._is_compute(node, kind, operands):
-                self._compute.add(node)
-                operators.append(self._operator(node, target, kind, operands))
+            else:
+                operator = self._read_node(node)
+                operators += [operator] if operator else []
+                target = call_of(node)[0]
+                qdq += [name_of(target)] if node.op != "call_module" and kind_of(target) is Kind.QDQ else []
+            for written in written_by(node):
+                for changed in _with_sources(written):
+                    self._depends |= {changed} if node in self._depends else set()
+                    self._carries |= {changed} if node in self._carries else set()
         return Structure(tuple(operators), tuple(qdq))
 
+    def _read_node(self, node: Node) -> Operator | None:
+        target, args, kwargs = call_of(node)
+        kind = Kind.OTHER if node.op == "call_module" else kind_of(target)
+        operands = [operand for operand in operands_of(target, args, kwargs) if self._tensor(operand)]
+        sources = tensors_of(args, kwargs)
+        if kind is Kind.STATISTIC and (len(operands) > 1 or any(self._is_integer(node) for node in operands)):
+            # The larger of two tensors is elementwise; the largest of integers is a pooling.
+            kind = Kind.ELEMENTWISE if len(operands) > 1 else Kind.POOLING
+        if kind is not Kind.CONSTANT:
+            self._depends |= {node} if any(source in self._depends for source in sources) else set()
+            self._carries |= {node} if any(source in self._carries for source in sources) else set()
+        if kind is Kind.STATISTIC or (
+            kind in (Kind.ELEMENTWISE, Kind.NEUTRAL)
+            and any(operand in self._statistics for operand in operands)
+            and all(operand in self._statistics or operand not in self._depends for operand in operands)
+        ):
+            self._statistics.add(node)
+        if kind is Kind.MASK:
+            self._carries.discard(node)
+        if (kind is Kind.QDQ and name_of(target).startswith("dequantize")) or (
+            kind is Kind.NEUTRAL and operands and operands[0] in self._dequantized
+        ):
+            self._dequantized.add(node)
+        if not self._is_compute(node, kind, operands):
+            return None
+        self._compute.add(node)
+        return self._operator(node, target, kind, operands)
+
     def _is_compute(self, node: Node, kind: Kind, operands: list[Node]) -> bool:
-        if not self._depends[node]:
+        if node not in self._depends:
             return False
         if kind in (Kind.CONTRACTION, Kind.POOLING):
-            return any(self._depends.get(operand, False) for operand in operands)
+            return not operands or any(operand in self._depends for operand in operands)
         if kind in (Kind.ELEMENTWISE, Kind.JOIN):
-            return sum(self._depends.get(operand, False) for operand in operands) >= 2
+            data = [operand for operand in operands if operand in self._carries - self._statistics]
+            return len(data) >= 2 or any(isinstance(self._recording.tensors[operand], list) for operand in data)
         if kind is Kind.ACTIVATION:
             source = operands[0] if operands else None
             fused = source in self._compute and source is not None and len(source.users) == 1
@@ -142,14 +198,25 @@ class _Reader:
 
     def _operator(self, node: Node, target: Any, kind: Kind, operands: list[Node]) -> Operator:
         if kind is not Kind.CONTRACTION:  # its weight counts too, though it depends on no input
-            operands = [operand for operand in operands if self._depends.get(operand, False)]
-        infos = [info for operand in operands if (info := self._tensor(operand)) is not None]
+            operands = [operand for operand in operands if operand in self._carries - self._statistics]
+        seen = node.op != "call_module" and not (is_opaque(node, self._program) and node not in self._recording.inside)
+        name = name_of(target)
         return Operator(
-            name=name_of(target),
+            name=name if seen else f"{name} (cannot be looked into)",
             node=node.name,
-            integer=bool(infos) and all(info.is_integer for info in infos),
+            # An operator whose operands are not found, or whose inside is not seen, is not known to be integer.
+            integer=seen and bool(operands) and all(self._is_integer(operand) for operand in operands),
             quantized=bool(operands) and all(operand in self._dequantized for operand in operands),
+            is_activation=kind is Kind.ACTIVATION,
         )
+
+    def _is_quantized_constant(self, node: Node) -> bool:
+        info = self._tensor(node)
+        return info is not None and info.dtype in (torch.int8, torch.uint8) and math.prod(info.shape) > 1
+
+    def _is_integer(self, node: Node) -> bool:
+        info = self._tensor(node)
+        return info is not None and info.is_integer
 
     def _tensor(self, node: Node) -> TensorInfo | None:
         info = self._recording.tensors.get(node)
@@ -159,29 +226,46 @@ class _Reader:
 
     def _read_inside(self, node: Node) -> Structure:
         """Read the graph of what an opaque node did, under the node's name."""
-        program, recording = self._recording.inside[node]
-        sources = [source for source in node.all_input_nodes if self._tensor(source)]
-        placeholders = [inner for inner in program.graph.nodes if inner.op == "placeholder"]
-        depends = {
-            inner: self._depends.get(source, False) for inner, source in zip(placeholders, sources, strict=False)
-        }
-        self._depends[node] = any(depends.values())
-        inner = _Reader(program, recording, depends).read()
-        operators = tuple(
-            Operator(operator.name, node.name, operator.integer, operator.quantized) for operator in inner.operators
-        )
-        if operators:
+        inside = self._recording.inside[node]
+        placeholders = [inner for inner in inside.program.graph.nodes if inner.op == "placeholder"]
+        pairs = list(zip(placeholders, inside.sources, strict=True))
+        depends = [inner for inner, source in pairs if source in self._depends]
+        dequantized = [inner for inner, source in pairs if source in self._dequantized]
+        if depends:
+            self._depends.add(node)
+            self._carries.add(node)
+        inner = _Reader(inside.program, inside.recording, depends, dequantized).read()
+        if inner.operators:
             self._compute.add(node)
-        return Structure(operators, inner.qdq)
+        return Structure(tuple(replace(operator, node=node.name) for operator in inner.operators), inner.qdq)
 
 
-def _live_nodes(program: GraphModule) -> set[Node]:
-    """Return the nodes that the program's outputs depend on: what is computed for nothing does not count."""
+def live_nodes(program: GraphModule) -> set[Node]:
+    """Return the nodes that the program's outputs depend on: what is computed for nothing does not count.
+
+    A call that writes into a value is needed where the value is.
+    """
+    writers: dict[Node, list[Node]] = {}
+    for node in program.graph.nodes:
+        for written in written_by(node):
+            for changed in _with_sources(written):
+                writers.setdefault(changed, []).append(node)
     live: set[Node] = set()
     waiting = [node for node in program.graph.nodes if node.op == "output"]
     while waiting:
         node = waiting.pop()
         if node not in live:
             live.add(node)
-            waiting += node.all_input_nodes
+            waiting += [*node.all_input_nodes, *writers.get(node, [])]
     return live
+
+
+def _with_sources(node: Node) -> list[Node]:
+    """Return a node, and those that it may be a view of: what is written to the one is in the others."""
+    found = [node]
+    while found[-1].op in ("call_function", "call_method") and keeps_grid(call_of(found[-1])[0]):
+        sources = found[-1].all_input_nodes
+        if not sources:
+            break
+        found.append(sources[0])
+    return found

@@ -203,7 +203,10 @@ def environment_key(home: Home) -> str:
     parts = [_FORMAT, __version__, sys.version, torch.__version__, torch.version.git_version, home.name]
     digest.update(repr(parts).encode())
     for module in (home.rewrites, home.fusions):
-        digest.update(Path(module.__file__ or "").read_bytes())
+        # The module itself, and the one that its exporter comes from.
+        sources = [module.__file__, *(inspect.getsourcefile(getattr(module, name)) for name in exporters_of(module))]
+        for source in sources:
+            digest.update(Path(source or "").read_bytes())
     return digest.hexdigest()[:32]
 
 

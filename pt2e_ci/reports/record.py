@@ -86,6 +86,9 @@ def write_report(path: Path, report: Report) -> None:
     text = dump(report)
     part = None
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced, and need not be
+            path.write_text(text, encoding="utf-8")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -117,7 +120,7 @@ def read_report(path: Path) -> Report:
         raise InputError(f"{path}: an empty file is no report: run the suite again")
     if not text.endswith("\n"):
         raise InputError(f"{path}: cut off in line {text.count(chr(10)) + 1}: run the suite again")
-    records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), 1)]
+    records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]
     run, *cases = records
     if run["record"] != "run":
         raise InputError(f"{path}:1: a report begins with a run line, not with a {run['record']} line")
@@ -158,6 +161,7 @@ def read_whole_report(path: Path) -> Report:
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not a line of JSON: {error}") from None
     if isinstance(record, dict) and record.get("record") == "run" and record.get("schema") != SCHEMA:

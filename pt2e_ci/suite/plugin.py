@@ -22,10 +22,16 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         early_config.pluginmanager.register(session, "pt2e_ci_suite")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Keep the suite out of a run that comes upon it by the way, as ``pytest .`` does in a checkout."""
+    inside = collection_path == _SUITE or _SUITE in collection_path.parents
+    return True if inside and not config.pluginmanager.hasplugin("pt2e_ci_suite") else None
+
+
 def _names_suite(args: Sequence[str], base: Path) -> bool:
     for arg in args:
         name = arg.split("::")[0]
-        if name == "pt2e_ci.suite" or name.startswith("pt2e_ci.suite."):
+        if name in ("pt2e_ci", "pt2e_ci.suite") or name.startswith("pt2e_ci.suite."):
             return True
         path = (base / name).resolve()
         if name and path.exists() and (path == _SUITE or _SUITE in path.parents):

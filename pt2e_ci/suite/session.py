@@ -1,7 +1,8 @@
 """The suite's side of a pytest run: its options, the isolation of its cases, the report and the table.
 
-The process that the user started gathers results and writes the report; it does not import torch. The cases
-run in workers of pytest-xdist, so that one which kills its process, or hangs, costs its own outcome only.
+The process that the user started gathers results and writes the report. The cases run in workers of pytest-xdist,
+so that one which kills its process, or hangs, costs its own outcome only; without workers (``-n0``, ``--pdb``) they
+run in the one process, and are not isolated.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import sysconfig
 import tempfile
@@ -38,10 +40,12 @@ RESULT = "pt2e_ci_result"
 """The attribute of a test report that carries the case's line to the process that writes the report."""
 
 _TIMEOUT_SECONDS = 300
+_RUNS_NOTHING = ("collectonly", "setupplan", "setuponly")
 _ITEM = re.compile(r"::test_case\[(?P<name>[^\[\]]+)\]$")
 _SETTINGS = pytest.StashKey["Settings"]()
 _GATHERED = pytest.StashKey["Gathered"]()
 _KEY = pytest.StashKey[str]()
+_SIGTERM = pytest.StashKey[Any]()
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Check what was asked for before anything runs, and isolate the cases unless told otherwise."""
+    if config.option.help or config.option.version:
+        return None
     try:
+        _check_selection(config.option)
         settings = config.stash[_SETTINGS] = _settings(config.option)
         if _is_worker(config):
             return None
@@ -127,6 +134,17 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return 2
     _isolate(config)
     return None
+
+
+def _check_selection(option: Any) -> None:
+    """Check -k and -m here: with workers, a mistake in them ends in an internal error of pytest-xdist."""
+    from _pytest.mark.expression import Expression
+
+    for name, text in (("-k", option.keyword), ("-m", option.markexpr)):
+        try:
+            Expression.compile(text or "x")
+        except SyntaxError as error:  # pytest's own is one from 9 on, and was an exception of its own before
+            raise InputError(f"{name} {text!r} is no expression: {error}") from None
 
 
 def _reuse(settings: Settings, key: str) -> bool:
@@ -144,7 +162,7 @@ def _reuse(settings: Settings, key: str) -> bool:
 
 
 def _settings(option: Any) -> Settings:
-    required = tuple(name for name in option.require.split(",") if name)
+    required = tuple(name.strip() for name in option.require.split(",") if name.strip())
     for name in required:
         if name not in CAPABILITIES:
             raise unknown("capability", name, CAPABILITIES)
@@ -154,8 +172,10 @@ def _settings(option: Any) -> Settings:
     if not option.pattern_cache:
         raise InputError("--pattern-cache needs the name of a folder, or off")
     report = None
+    if option.report == "":
+        raise InputError("--report needs the name of a file, or - for standard output")
     if option.report != "-":
-        report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).absolute()
+        report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).resolve()
         check_writable(report)
     machine = platform_tag().split("_", 1)[1]
     return Settings(
@@ -179,9 +199,12 @@ def _key(option: Any) -> str:
     return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
 
 
-def _cache_folder() -> Path:
-    """Return the user's cache folder, by the XDG convention."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")
+def _cache_folder() -> Path | str:
+    """Return the user's cache folder, by the XDG convention; "off" for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")
+    except RuntimeError:
+        return "off"
 
 
 def _isolate(config: pytest.Config) -> None:
@@ -190,8 +213,9 @@ def _isolate(config: pytest.Config) -> None:
     if has_xdist and option.numprocesses is None and option.dist == "no" and not option.usepdb:
         option.numprocesses = 1
     if config.pluginmanager.hasplugin("timeout"):
-        if option.timeout is None and not config.getini("timeout"):
-            option.timeout = _TIMEOUT_SECONDS
+        if option.timeout is None:
+            # In the order in which pytest-timeout looks; said here once, so that workers and we hold to the same.
+            option.timeout = float(os.environ.get("PYTEST_TIMEOUT") or config.getini("timeout") or _TIMEOUT_SECONDS)
         if option.timeout_method is None and option.numprocesses:
             # The other method, a signal, cannot end a case that hangs outside of Python.
             option.timeout_method = "thread"
@@ -204,17 +228,23 @@ def _is_worker(config: pytest.Config) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder through which workers report what must outlive them; in a worker, take the settings over."""
+    config.addinivalue_line("filterwarnings", "ignore:Failed to initialize NumPy:UserWarning")
+    # A project's own naming of tests must not hide the suite's.
+    config.addinivalue_line("python_files", "test_cases.py")
+    config.addinivalue_line("python_functions", "test_case")
     if _is_worker(config):
         # xdist parses the command line anew in each worker, without the defaults that were set here.
         config.option.__dict__.update(config.workerinput.get("pt2e_ci_option", {}))  # type: ignore[attr-defined]
     elif _SETTINGS in config.stash:
-        config.addinivalue_line("filterwarnings", "ignore:Failed to initialize NumPy:UserWarning")
+        # What ends a CI job or a container should leave what has been gathered, as Ctrl-C does.
+        config.stash[_SIGTERM] = signal.signal(signal.SIGTERM, signal.default_int_handler)
         config.stash[_GATHERED] = Gathered(Scratch(Path(tempfile.mkdtemp(prefix="pt2e-ci-"))))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove that folder."""
     if gathered := config.stash.get(_GATHERED, None):
+        signal.signal(signal.SIGTERM, config.stash[_SIGTERM])
         shutil.rmtree(gathered.scratch.folder, ignore_errors=True)
 
 
@@ -265,7 +295,7 @@ def case_record(result: Result, expectations: Expectations, complaint: str | Non
 
     `complaint` is why the run is red whatever they say.
     """
-    verdict = expectations.judge(result.name, result.outcome)
+    verdict = expectations.judge(result)
     return {
         "record": "case",
         "name": result.name,
@@ -279,6 +309,7 @@ def case_record(result: Result, expectations: Expectations, complaint: str | Non
         "numerics": result.numerics,
         "engines": result.engines,
         "seed_check": result.seed_check,
+        "deterministic": result.deterministic,
         "digest": result.digest,
         "seconds": result.seconds,
     }
@@ -375,8 +406,6 @@ def death_reason(code: int | None) -> str:
     if code is None:
         return "the process died"
     if code < 0:
-        import signal
-
         try:
             return f"the process was ended by {signal.Signals(-code).name}"
         except ValueError:
@@ -416,7 +445,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report; a run that lacks what it requires, or has an unexpected outcome, is red."""
     config = session.config
     gathered = config.stash.get(_GATHERED, None)
-    if gathered is None:
+    if gathered is None or any(getattr(config.option, name, False) for name in _RUNS_NOTHING):
         return
     settings = settings_of(config)
     run = gathered.scratch.run_record()
