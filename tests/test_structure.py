@@ -172,3 +172,106 @@ def test_left_alone_by_the_quantizer_is_no_fault_of_the_representation():
         ("erf", False),
     ]
     assert not still_float(found, found)
+
+
+def float_weight():
+    return WEIGHT.to(torch.float32)
+
+
+def multiply_and_return(x, out):
+    torch.matmul(x, float_weight(), out=out)
+    return out
+
+
+def copied(x):
+    result = torch.empty_like(x)
+    result.copy_(torch.matmul(x, float_weight()))
+    return result
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: nn.functional.linear(input=x, weight=float_weight()),
+        lambda x: torch.matmul(input=x, other=float_weight()),
+        lambda x: torch.einsum("ij,jk->ik", x, float_weight()),
+        lambda x: torch.ops.aten.einsum.default("ij,jk->ik", [x, float_weight()]),
+        lambda x: torch.add(input=x, other=x),
+        lambda x: torch.cat(tensors=[x, x]),
+        lambda x: torch.cat(torch.split(x, 1)),
+        lambda x: multiply_and_return(x, torch.empty_like(x)),
+        lambda x: copied(x)[:1],
+        lambda x: torch.matmul(torch.amax(x, 1, keepdim=True).expand(2, 8), float_weight()),
+    ],
+    ids=["linear", "matmul", "einsum", "aten.einsum", "add", "cat", "split", "out", "copy_", "after amax"],
+)
+def test_float_compute_is_seen_however_it_is_written(program):
+    found = structure(program)
+    assert found.integer == 0
+    assert found.in_float.total() == 1
+
+
+def clamp(q):
+    """A function that only shares its name with an operator that computes nothing."""
+    return torch.matmul(q.to(torch.float32), float_weight()).to(torch.int32)
+
+
+def linear(q):
+    """One that branches on a value, which cannot be traced."""
+    product = torch.matmul(q.to(torch.float32), float_weight())
+    return (product + 1 if float(product.sum()) > 1e30 else product).to(torch.int32)
+
+
+def square(a, b):
+    return a * b
+
+
+def calling(function, *, twice=False):
+    program = symbolic_trace(lambda x: quantize(x).to(torch.float32))
+    (output,) = [node for node in program.graph.nodes if node.op == "output"]
+    source = output.args[0]
+    with program.graph.inserting_before(output):
+        output.args = (program.graph.call_function(function, (source, source) if twice else (source,)),)
+    program.recompile()
+    return read_structure(program, record(program, (X,)))
+
+
+def test_name_of_a_users_function_means_nothing():
+    assert calling(clamp).in_float == {"mm": 1}  # as the dispatcher sees it
+
+
+def test_what_cannot_be_looked_into_is_not_taken_for_integer():
+    assert calling(linear).in_float == {"linear (cannot be looked into)": 1}
+
+
+def test_operand_that_is_given_twice():
+    assert calling(square, twice=True).in_float == {"mul": 1}
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda x: torch.amax(x.abs(), -1, keepdim=True) / 127,
+        lambda x: x.abs().max() / 127,
+        lambda x: (torch.aminmax(x)[1] - torch.aminmax(x)[0]) / 255,
+    ],
+)
+def test_dynamic_scales_are_no_operands(scale):
+    def program(x):
+        q = torch.round(x / scale(x)).to(torch.int32)
+        return torch.matmul(q, WEIGHT.to(torch.int32)) * scale(x)
+
+    assert counts(structure(program)) == (1, {})
+
+
+def test_other_roundings_are_no_compute():
+    def program(x):
+        a = torch.matmul(quantize(x).to(torch.int32), WEIGHT.to(torch.int32)) * 0.01
+        away_from_zero = torch.sign(a) * torch.floor(torch.abs(a) + 0.5)
+        return away_from_zero.to(torch.int32) - torch.full_like(away_from_zero, 3)
+
+    assert counts(structure(program)) == (1, {})
+
+
+def test_largest_of_integers_is_a_pooling():
+    assert counts(structure(lambda x: dequantize(torch.amax(quantize(x), -1)))) == (1, {})

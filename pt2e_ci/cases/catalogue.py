@@ -58,7 +58,7 @@ class Case:
         model: a class in `pt2e_ci.cases.models`.
         shapes: the shape of each input tensor.
         scheme: the quantizer's configuration.
-        annotated: the compute operators that the quantizer must annotate; else nothing is tested.
+        annotated: the compute operators that the quantizer must annotate; one at least where none is named.
         arguments: keyword arguments of the model.
         claims: what the reference program must do for the case to pass.
         needs: the capabilities (see `pt2e_ci.capabilities`) without which the case is skipped.
@@ -73,7 +73,7 @@ class Case:
     model: str
     shapes: tuple[tuple[int, ...], ...]
     scheme: Scheme
-    annotated: tuple[str, ...]
+    annotated: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
     # Upstream guards its tests with QNNPACK, whose kernels the quantizer's configuration describes.

@@ -112,8 +112,10 @@ def _verdict(case: Case, qdq: Structure, reference: Structure, comparison: Compa
         return Outcome.MISMATCH, f"{comparison.off_grid} outputs lie off the grid of the quantize node"
     if not comparison.compared:
         return Outcome.VACUOUS, "no output value was compared"
-    if _families(qdq.annotated) != _families(case.annotated):
-        found, wanted = (", ".join(names) or "nothing" for names in (sorted(qdq.annotated), case.annotated))
+    if not qdq.annotated:
+        return Outcome.VACUOUS, "the quantizer annotated nothing"
+    if case.annotated and _families(qdq.annotated) != _families(case.annotated):
+        found, wanted = (", ".join(sorted(names)) for names in (qdq.annotated.elements(), case.annotated))
         return Outcome.VACUOUS, f"the quantizer annotated {found}, where the case is about {wanted}"
     if Claim.COMPUTE in case.claims:
         if left := still_float(qdq, reference):

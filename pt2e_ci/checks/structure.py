@@ -261,11 +261,14 @@ def live_nodes(program: GraphModule) -> set[Node]:
 
 
 def _with_sources(node: Node) -> list[Node]:
-    """Return a node, and those that it may be a view of: what is written to the one is in the others."""
+    """Return a node, and those that share its memory: what it may be a view of, or the same attribute read again."""
     found = [node]
     while found[-1].op in ("call_function", "call_method") and keeps_grid(call_of(found[-1])[0]):
         sources = found[-1].all_input_nodes
         if not sources:
             break
         found.append(sources[0])
+    last = found[-1]
+    if last.op == "get_attr":
+        found += [other for other in last.graph.nodes if other.op == "get_attr" and other.target == last.target]
     return found

@@ -1,0 +1,159 @@
+"""The verdict on pairs of programs that are written out by hand: right ones, and wrong ones of many kinds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.ao.quantization.fx._decomposed
+from torch.fx import symbolic_trace
+from torch.nn import functional as F
+
+from pt2e_ci.cases.catalogue import Case, Claim, Scheme
+from pt2e_ci.cases.inputs import input_sets
+from pt2e_ci.checks.judge import ProgramError, judge
+from pt2e_ci.outcomes import Outcome
+
+ops = torch.ops.quantized_decomposed
+CASE = Case("by_hand", "linear", "Linear", ((2, 8),), Scheme.PER_TENSOR)
+WEIGHT = torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8) // 4
+IN, OUT, WEIGHT_SCALE = (0.5, 3), (0.25, 1), 0.01
+MULTIPLIER = IN[0] * WEIGHT_SCALE / OUT[0]
+
+
+class Holder(torch.nn.Module):
+    """A program around a weight that is an attribute, as an exported one has it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.register_buffer("weight", WEIGHT)
+
+    def forward(self, x):
+        return self.function(x, self.weight)
+
+
+class Tracer(torch.fx.Tracer):
+    proxy_buffer_attributes = True
+
+
+def traced(function):
+    holder = Holder(function)
+    return torch.fx.GraphModule(holder, Tracer().trace(holder))
+
+
+def fake_quantize(x, scale, zero_point):
+    q = ops.quantize_per_tensor.default(x, scale, zero_point, -128, 127, torch.int8)
+    return ops.dequantize_per_tensor.default(q, scale, zero_point, -128, 127, torch.int8)
+
+
+def linear(x, weight):
+    weight = ops.dequantize_per_tensor.default(weight, WEIGHT_SCALE, 0, -127, 127, torch.int8)
+    return fake_quantize(F.linear(fake_quantize(x, *IN), weight), *OUT)
+
+
+def levels(x, scale, zero_point):
+    return (torch.round(x / scale).clamp(-1000, 1000).to(torch.int32) + zero_point).clamp(-128, 127)
+
+
+def requantize(accumulator, zero_point=OUT[1]):
+    q = (torch.round(accumulator * MULTIPLIER).to(torch.int32) + zero_point).clamp(-128, 127)
+    return (q.to(torch.float32) - OUT[1]) * OUT[0]
+
+
+def integer_linear(x, weight, dtype=torch.int32):
+    return requantize(F.linear((levels(x, *IN) - IN[1]).to(dtype), weight.to(dtype)))
+
+
+def verdict(reference, qdq=linear, case=CASE):
+    return judge(case, traced(qdq), traced(reference), None, input_sets(case, 0))
+
+
+def test_right_one_passes():
+    found = verdict(integer_linear)
+    assert (found.outcome, found.reason) == (Outcome.PASS, None)
+    assert found.structure["coverage"] == 1
+    assert found.numerics["reference_vs_qdq"]["max"] == 0
+
+
+@pytest.mark.parametrize(
+    ("reference", "outcome", "reason"),
+    [
+        (linear, Outcome.VACUOUS, "linear: computed in float"),
+        (lambda x, w: integer_linear(x, w, torch.float64), Outcome.VACUOUS, "linear: computed in float"),
+        (lambda x, w: requantize(F.linear(levels(x, *IN), w.to(torch.int32))), Outcome.MISMATCH, "LSB apart"),
+        (
+            lambda x, w: requantize(F.linear(levels(x, *IN) - IN[1], w.to(torch.int32)), 0),
+            Outcome.PASS,  # one step off everywhere: within the one that is allowed
+            None,
+        ),
+        (lambda x, w: integer_linear(x, w) + OUT[0] / 3, Outcome.MISMATCH, "off the grid"),
+        (lambda x, w: integer_linear(x, w) * float("nan"), Outcome.MISMATCH, "inf LSB apart"),
+        (lambda x, w: integer_linear(x, w) + torch.rand_like(x) * 1e-6, Outcome.MISMATCH, "run again"),
+    ],
+    ids=["identical", "float64", "zero point dropped", "one step", "off grid", "nan", "random"],
+)
+def test_wrong_ones(reference, outcome, reason):
+    found = verdict(reference)
+    assert found.outcome is outcome
+    assert found.reason is None if reason is None else reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (lambda x, w: (integer_linear(x, w),) * 2, r"gives \(\*, \*\), where"),
+        (lambda x, w: {"y": integer_linear(x, w)}, "gives {'y': \\*}, where"),
+        (lambda x, w: integer_linear(x, w)[:1], r"output 0 is float32 \(1, 8\), where"),
+        (lambda x, w: 3, "output 0 is 3, where"),
+    ],
+)
+def test_outputs_that_cannot_be_compared(reference, message):
+    with pytest.raises(ProgramError, match=message):
+        verdict(reference)
+
+
+def test_outputs_that_are_no_tensors_are_compared_too():
+    assert verdict(lambda x, w: (integer_linear(x, w), None, 3), lambda x, w: (linear(x, w), None, 3)).outcome == "pass"
+
+
+def test_nothing_compared_is_no_pass():
+    found = verdict(lambda x, w: integer_linear(x, w)[:0], lambda x, w: linear(x, w)[:0])
+    assert (found.outcome, found.reason) == (Outcome.VACUOUS, "no output value was compared")
+
+
+@pytest.mark.parametrize("claims", [(Claim.COMPUTE,), (Claim.QDQ,)])
+def test_nothing_annotated_is_no_pass(claims):
+    case = Case("by_hand", "linear", "Linear", ((2, 8),), Scheme.PER_TENSOR, claims=claims)
+
+    def plain(x, weight):
+        return F.linear(x, weight.to(torch.float32))
+
+    assert verdict(plain, plain, case).reason == "the quantizer annotated nothing"
+
+
+def test_compute_that_is_not_to_be_seen_is_no_pass():
+    table = symbolic_trace(lambda x: linear(x, WEIGHT))(input_sets(CASE, 0)[0].tensors[0])
+    sets = input_sets(CASE, 0)[:1]
+    remembered = traced(lambda x, w: table + 0 * levels(x, *IN))
+    found = judge(CASE, traced(linear), remembered, None, sets)
+    assert found.reason == "0 integer operators are to be seen, where 1 were annotated"
+
+
+@pytest.mark.parametrize("move", [lambda y: y[0], lambda y: torch.split(y, 4, 1)[1], lambda y: y.t()])
+def test_parts_of_an_output_keep_its_grid(move):
+    found = verdict(lambda x, w: move(integer_linear(x, w)), lambda x, w: move(linear(x, w)))
+    assert found.numerics["reference_vs_qdq"]["unit"] == "lsb"
+    assert found.outcome is Outcome.PASS
+
+
+def test_addition_of_a_quantized_constant():
+    def qdq(x, weight):
+        weight = ops.dequantize_per_tensor.default(weight[:2], *IN, -128, 127, torch.int8)
+        return fake_quantize(fake_quantize(x, *IN) + weight, *OUT)
+
+    def reference(x, weight):
+        total = levels(x, *IN) + weight[:2].to(torch.int32) - 2 * IN[1]
+        return (levels(total * IN[0], *OUT) - OUT[1]) * OUT[0]
+
+    assert verdict(reference, qdq).outcome is Outcome.PASS
+    assert verdict(qdq, qdq).reason == "add: computed in float (1 of 1 operators)"
