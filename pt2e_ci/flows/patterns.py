@@ -217,7 +217,7 @@ def _call_key(pattern: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
     """
     try:
         parts = [_source(getattr(pattern, "fn", pattern)), _signature((args, kwargs))]
-    except (OSError, TypeError):
+    except (AttributeError, OSError, TypeError):
         return None
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -227,9 +227,14 @@ def _source(function: Any) -> list[Any]:
 
     Raises TypeError or OSError for what has no source or is more than a plain value.
     """
+    name = f"{function.__module__}.{function.__qualname__}"
+    if inspect.isbuiltin(function):  # such as torch.conv2d: part of torch, whose version is in the file's name
+        return [name]
+    if not inspect.isfunction(function):
+        raise TypeError(f"{type(function).__name__} has no source")
     closed = [cell.cell_contents for cell in function.__closure__ or ()]
     return [
-        f"{function.__module__}.{function.__qualname__}",
+        name,
         inspect.getsource(function),
         [_source(value) if callable(value) else _signature(value) for value in closed],
     ]
