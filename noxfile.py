@@ -112,6 +112,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the suite's speed as ratios to upstream's procedure, and how it grows; --rounds N after --."""
+    _install(session, next(cell for cell in _cells() if cell.name == TESTED_CELL), "bench")
+    session.run("python", "tests/bench/speed.py", *session.posargs)
+    session.run("python", "tests/bench/growth.py")
+
+
+@nox.session(default=False)
 @nox.parametrize("name", ["2.4", "2.13"], ids=["2.4", "2.13"])
 def patterns(session: nox.Session, name: str) -> None:
     """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
