@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pt2e_ci.reports.record import Report
 
 
+# The options that a report's key covers.
+_KEYED = ("--report", "--require", "--flow", "--seed", "--expectations", "--pattern-cache", "-k", "-m")
+
+
 class _Group(click.Group):
     """A group whose commands may raise `InputError`: one line on standard error, and exit code 2."""
 
@@ -54,7 +58,8 @@ def run(arguments: tuple[str, ...]) -> None:
     suite's own `--report FILE`, `--require NAMES`, `--flow HOME`, `--seed N`, `--expectations FILE`.
 
     A report that is there already is shown again, and nothing is run, if nothing that it depends on has changed:
-    packages, options, expectations, CPU. `--fresh` forces the run.
+    packages, options, expectations, CPU. `--fresh` forces the run, and so does any option of pytest's own but
+    `-k` and `-m`, for what it asks for may be a file that only a run writes.
     """
     # Checked before anything is imported that takes seconds.
     from pt2e_ci.cases.catalogue import case_names, select_cases
@@ -62,7 +67,7 @@ def run(arguments: tuple[str, ...]) -> None:
     names = _leading_names(arguments)
     select_cases(names)
     options = [argument for argument in arguments[len(names) :] if argument != "--fresh"]
-    if "--fresh" not in arguments:
+    if "--fresh" not in arguments and _may_reuse(options):
         options.append("--reuse")
     selection = [f"--case={name}" for name in case_names() if name in names]
     sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *selection, *options]))
@@ -76,6 +81,18 @@ def _leading_names(arguments: Sequence[str]) -> list[str]:
             break
         names.append(argument)
     return names
+
+
+def _may_reuse(options: Sequence[str]) -> bool:
+    """Tell whether an earlier report has all that these options ask for."""
+    rest = iter(options)
+    for option in rest:
+        name, equals, _ = option.partition("=")
+        if name not in _KEYED:
+            return False
+        if not equals:
+            next(rest, None)
+    return True
 
 
 def _run_pytest(arguments: list[str]) -> int:

@@ -108,4 +108,6 @@ def test_run_is_spared_until_it_is_forced(tmp_path):
     assert second["reused"] is not None
     assert {**second, "reused": None} == first
     assert run("--fresh")["reused"] is None
+    assert run("--junitxml", "junit.xml")["reused"] is None
+    assert (tmp_path / "junit.xml").exists()
     assert run("--seed=1")["reused"] is None
