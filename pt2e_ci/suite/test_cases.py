@@ -16,13 +16,15 @@ from pt2e_ci.flows.patterns import PatternGraphs
 from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import SCHEMA
 from pt2e_ci.running import run_case
-from pt2e_ci.suite.session import RECORD_KEY, Settings, case_record, scratch_of, settings_of, stage_writer
+from pt2e_ci.suite.gathering import case_record
+from pt2e_ci.suite.session import RECORD_KEY, scratch_of, settings_of, stage_writer
 from pt2e_ci.unchanged import host_name, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pt2e_ci.cases.catalogue import Case
+    from pt2e_ci.suite.options import Settings
 
 # torch warns of its own deprecations on every release; they say nothing about the case.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,208 @@
+"""The gathering process: what it hears of the cases, and what it makes of it at the end."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pt2e_ci.cases.catalogue import CASES, Case, case_names
+from pt2e_ci.errors import InputError
+from pt2e_ci.outcomes import Outcome, Result
+from pt2e_ci.reports.record import Report, dump, end_record, write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pt2e_ci.expectations import Expectations
+    from pt2e_ci.suite.options import Settings
+    from pt2e_ci.suite.scratch import Scratch
+
+RESULT = "pt2e_ci_result"
+"""The attribute of a test report that carries the case's line to the process that writes the report."""
+
+ITEM = re.compile(r"::test_case\[(?P<name>[^\[\]]+)\]$")
+"""The node id of a case."""
+
+
+@dataclass
+class Gathered:
+    """What the gathering process has heard so far."""
+
+    scratch: Scratch
+    started: float = field(default_factory=time.time)
+    selected: set[str] = field(default_factory=set)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
+    report: Report | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def case_record(result: Result, expectations: Expectations, complaint: str | None = None) -> dict[str, Any]:
+    """Return a case's line of the report: the result, and what the expectations say of it.
+
+    `complaint` is why the run is red whatever they say.
+    """
+    verdict = expectations.judge(result)
+    return {
+        "record": "case",
+        "name": result.name,
+        "family": result.family,
+        "outcome": result.outcome.value,
+        "known": verdict.known,
+        "complaint": complaint or verdict.complaint,
+        "stage": result.stage.value if result.stage else None,
+        "reason": result.reason,
+        "structure": result.structure,
+        "numerics": result.numerics,
+        "engines": result.engines,
+        "seed_check": result.seed_check,
+        "deterministic": result.deterministic,
+        "digest": result.digest,
+        "seconds": result.seconds,
+    }
+
+
+class Gatherer:
+    """The hooks of the gathering process that hear of single cases."""
+
+    def __init__(self, config: pytest.Config, expectations: Expectations, gathered: Gathered) -> None:
+        self._config = config
+        self._expectations = expectations
+        self._gathered = gathered
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note when a case began."""
+        if match := ITEM.search(nodeid):
+            self._gathered.begun[match["name"]] = time.monotonic()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a case's line."""
+        match = ITEM.search(report.nodeid)
+        if match is None:
+            return
+        record = getattr(report, RESULT, None)
+        if record is None and report.failed and match["name"] not in self._gathered.records:
+            result = _failed_around(_case(match["name"]), report)
+            record = case_record(result, self._expectations)
+        if record is not None:
+            self._gathered.records[match["name"]] = record
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Give the case whose worker died its outcome, and go by the expectations for it too."""
+        match = ITEM.search(crashitem)
+        if match is None:
+            return
+        case = _case(match["name"])
+        elapsed = time.monotonic() - self._gathered.begun.get(case.name, time.monotonic())
+        code = _exit_code(report)
+        outcome, reason = self._cause_of_death(elapsed, code)
+        result = Result(
+            case.name,
+            case.family,
+            outcome,
+            stage=self._gathered.scratch.stage_of(case.name),
+            reason=reason,
+        )
+        record = case_record(result, self._expectations)
+        setattr(report, RESULT, record)
+        report.longrepr = f"{case.name}: {outcome}: {reason}"
+        if record["complaint"] is None:
+            report.outcome = "skipped"
+            report.wasxfail = record["known"]["reason"]
+
+    def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, str]:
+        limit = self._timeout()
+        # pytest-timeout ends the process with 1 where a signal would not reach it.
+        if limit and elapsed >= limit and code == 1:
+            return Outcome.TIMEOUT, f"still running after {limit:g} s"
+        return Outcome.CRASH, death_reason(code)
+
+    def _timeout(self) -> float:
+        return float(self._config.option.timeout or 0) if hasattr(self._config.option, "timeout") else 0
+
+
+def _failed_around(case: Case, report: pytest.TestReport) -> Result:
+    """Return the result of a case that did not come to give one: what is around it failed, or stopped it."""
+    text = report.longreprtext
+    if timeout := re.search(r"Timeout \(>(?P<limit>[0-9.]+)s\) from pytest-timeout", text):
+        return Result(case.name, case.family, Outcome.TIMEOUT, reason=f"still running after {timeout['limit']} s")
+    last = text.strip().splitlines()[-1] if text.strip() else "no reason given"
+    return Result(case.name, case.family, Outcome.ERROR, reason=f"pytest's {report.when} failed: {last}")
+
+
+def death_reason(code: int | None) -> str:
+    """Say how a process ended, by its exit code as `subprocess` gives it: negative for a signal."""
+    if code is None:
+        return "the process died"
+    if code < 0:
+        try:
+            return f"the process was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"the process was ended by signal {-code}"
+    return f"the process exited with {code}"
+
+
+def _exit_code(report: pytest.TestReport) -> int | None:
+    """Return the exit code of the worker that a crash report speaks of.
+
+    xdist and execnet have no public way to it: the popen object behind the gateway is the one place.
+    """
+    try:
+        process = report.node.gateway._io.popen
+        code: int = process.wait(timeout=5)
+    except Exception:  # another gateway than popen, or a worker that will not end
+        return None
+    return code
+
+
+def _case(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) -> int:
+    """Write the report and return the exit status: a run that lacks what it requires, or has a complaint, is red."""
+    run = gathered.scratch.run_record()
+    if run is None or not gathered.records:
+        gathered.notes.append("no case was judged: no report was written")
+        return pytest.ExitCode.NO_TESTS_COLLECTED if exitstatus == pytest.ExitCode.OK else exitstatus
+    run["key"] = key
+    records = [gathered.records[name] for name in case_names() if name in gathered.records]
+    selected = len(gathered.selected | gathered.records.keys())
+    report = Report(run, tuple(records), end_record(records, selected, time.time() - gathered.started))
+    gathered.report = report
+
+    gathered.notes += gathered.scratch.notes()
+    missing = gathered.scratch.missing(settings.required)
+    gathered.notes += [f"{name} is required: {reason}" for name, reason in missing.items()]
+    red = bool(missing) or any(record["complaint"] for record in records)
+    if red and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        exitstatus = pytest.ExitCode.TESTS_FAILED
+    try:
+        gathered.notes.append(_deliver(report, settings.report))
+    except InputError as error:
+        gathered.notes.append(f"error: {error}")
+        return pytest.ExitCode.INTERRUPTED  # 2, as for any input that will not do
+    return exitstatus
+
+
+def _deliver(report: Report, path: Path | None) -> str:
+    """Put the report where it should go, and say where; one that was stopped does not get the report's name."""
+    if path is None:
+        stream = sys.__stdout__ or sys.stdout
+        stream.write(dump(report))
+        stream.flush()
+        return "report on standard output"
+    if report.is_complete:
+        write_report(path, report)
+        return f"report: {path}"
+    part = path.with_name(f"{path.name}.partial")
+    write_report(part, report)
+    return f"incomplete report, {len(report.cases)} of {report.end['selected']} cases: {part}"

@@ -1,0 +1,152 @@
+"""What a run of the suite is asked for: its options, and the settings that are made of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.capabilities import CAPABILITIES
+from pt2e_ci.cases.catalogue import Case, case_names, select_cases
+from pt2e_ci.cells import FLOWS, Cell, current_cell, load_cells, platform_tag
+from pt2e_ci.errors import InputError, unknown
+from pt2e_ci.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
+from pt2e_ci.reports.record import check_writable
+from pt2e_ci.unchanged import result_key
+
+if TYPE_CHECKING:
+    import pytest
+
+_TIMEOUT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for, checked. The same in every process of it."""
+
+    cell: Cell
+    cases: tuple[Case, ...]
+    expectations: Expectations
+    required: tuple[str, ...]
+    seed: int
+    report: Path | None
+    """Where the report goes; None for standard output."""
+    pattern_cache: Path | None
+    """The folder where upstream's pattern graphs are kept; None to export them anew each time."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the suite's options to pytest's."""
+    group = parser.getgroup("pt2e-ci", "PT2E's reference representation")
+    group.addoption("--case", action="append", default=[], metavar="NAME", help="run this case only; repeatable")
+    group.addoption(
+        "--report", metavar="FILE", help="where the report goes (default reports/<cell>.jsonl); - is stdout"
+    )
+    group.addoption(
+        "--require",
+        default="",
+        metavar="NAMES",
+        help=f"capabilities whose absence fails the run, by commas: {', '.join(CAPABILITIES)}",
+    )
+    group.addoption(
+        "--reuse",
+        action="store_true",
+        help="if the report is there and nothing that it depends on has changed, show it and run nothing",
+    )
+    group.addoption("--flow", metavar="HOME", help=f"home of the PT2E flow, one of: {', '.join(FLOWS)}")
+    group.addoption("--seed", type=int, default=0, help="seed of weights and inputs (default 0)")
+    group.addoption(
+        "--expectations",
+        type=Path,
+        default=EXPECTATIONS_FILE,
+        metavar="FILE",
+        help="the known defects, in place of those that the package lists",
+    )
+    group.addoption(
+        "--pattern-cache",
+        default=str(_cache_folder()),
+        metavar="DIR",
+        help="where upstream's exported pattern graphs are kept (default %(default)s), or off",
+    )
+
+
+def make_settings(option: Any) -> Settings:
+    """Check the options and make settings of them.
+
+    Raises:
+        InputError: one of them will not do.
+
+    """
+    _check_selection(option)
+    required = tuple(name.strip() for name in option.require.split(",") if name.strip())
+    for name in required:
+        if name not in CAPABILITIES:
+            raise unknown("capability", name, CAPABILITIES)
+    cases = select_cases(option.case)
+    cell = current_cell(option.flow)
+    entries = load_expectations(case_names(), load_cells().cells, option.expectations)
+    if not option.pattern_cache:
+        raise InputError("--pattern-cache needs the name of a folder, or off")
+    report = None
+    if option.report == "":
+        raise InputError("--report needs the name of a file, or - for standard output")
+    if option.report != "-":
+        report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).resolve()
+        check_writable(report)
+    machine = platform_tag().split("_", 1)[1]
+    return Settings(
+        cell,
+        tuple(cases),
+        Expectations(entries, cell, machine),
+        required,
+        option.seed,
+        report,
+        pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
+    )
+
+
+def _check_selection(option: Any) -> None:
+    """Check -k and -m here: with workers, a mistake in them ends in an internal error of pytest-xdist."""
+    from _pytest.mark.expression import Expression
+
+    for name, text in (("-k", option.keyword), ("-m", option.markexpr)):
+        try:
+            Expression.compile(text or "x")
+        except Exception as error:  # of a kind that differs between releases of pytest
+            raise InputError(f"{name} {text!r} is no expression: {error}") from None
+
+
+def key_of(option: Any) -> str:
+    """Return the digest of all that the results depend on."""
+    # What decides which cases are run, with what, and how they are judged.
+    names = ("case", "require", "flow", "seed", "keyword", "markexpr", "deselect", "plugins")
+    options = {name: value for name in names if (value := getattr(option, name))}
+    if option.expectations != EXPECTATIONS_FILE:
+        options["expectations"] = option.expectations.read_text(encoding="utf-8")
+    return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
+
+
+def _cache_folder() -> Path | str:
+    """Return the user's cache folder, by the XDG convention; "off" for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")
+    except RuntimeError:
+        return "off"
+
+
+def isolate(config: pytest.Config) -> None:
+    """Have the cases run in a worker each may kill, and within a time limit, unless told otherwise."""
+    option = config.option
+    has_xdist = config.pluginmanager.hasplugin("xdist")
+    if has_xdist and option.numprocesses is None and option.dist == "no" and not option.usepdb:
+        option.numprocesses = 1
+    if config.pluginmanager.hasplugin("timeout"):
+        if option.timeout is None:
+            # In the order in which pytest-timeout looks; said here once, so that workers and we hold to the same.
+            option.timeout = float(os.environ.get("PYTEST_TIMEOUT") or config.getini("timeout") or _TIMEOUT_SECONDS)
+        if option.timeout_method is None and option.numprocesses:
+            # The other method, a signal, cannot end a case that hangs outside of Python.
+            option.timeout_method = "thread"
