@@ -49,7 +49,7 @@ def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
         requirements.append(f"torchao=={cell.torchao}")
     extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
     try:
-        session.install(*requirements, "-e", ".", *extras)
+        session.install(*(sources.uv_arguments() if uses_uv else ()), *requirements, "-e", ".", *extras)
     except nox.command.CommandFailed:
         session.error(
             f"torch {cell.torch} could not be installed for Python {cell.python}: set {SETTING} to an index that"

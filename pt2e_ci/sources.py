@@ -44,11 +44,14 @@ class Sources:
             "UV_DEFAULT_INDEX": self.index or "",
             "UV_INDEX": " ".join(self.extra),
             "UV_FIND_LINKS": ",".join(self.find_links),
-            "UV_NO_INDEX": "1" if self.no_index else "",
             "SSL_CERT_FILE": self.certificate or "",
             "UV_INDEX_STRATEGY": "unsafe-best-match",
         }
         return {name: value for name, value in variables.items() if value}
+
+    def uv_arguments(self) -> tuple[str, ...]:
+        """Return the arguments to `uv pip install` for what has no variable."""
+        return ("--no-index",) if self.no_index else ()
 
 
 def host_sources() -> Sources:

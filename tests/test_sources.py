@@ -92,3 +92,5 @@ def test_uv_is_told_what_pip_knows():
         "UV_FIND_LINKS": "/wheels",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
+    assert HOST.uv_arguments() == ()
+    assert Sources(no_index=True).uv_arguments() == ("--no-index",)
