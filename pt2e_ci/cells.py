@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
-import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.toml_lines import entry_lines
+from pt2e_ci.toml_files import entry_lines, read_toml
 
 CELLS_FILE = Path(__file__).with_name("cells.toml")
 
@@ -95,14 +94,7 @@ def load_cells(path: Path = CELLS_FILE) -> CellList:
         InputError: the file is missing, is not TOML, or an entry of it is not a cell; with the line.
 
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-
+    text, document = read_toml(path)
     if stray := sorted(document.keys() - {"cell", "pairs"}):
         raise InputError(f"{path}: unknown table {stray[0]!r}: only [[cell]] and [pairs] belong here")
     entries = document.get("cell")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pt2e_ci.cells import FLOWS, Cell
 from pt2e_ci.errors import InputError
 from pt2e_ci.outcomes import Outcome, Result
-from pt2e_ci.toml_lines import entry_lines
+from pt2e_ci.toml_files import entry_lines, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,13 +112,7 @@ def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = 
             with an earlier one; with the line.
 
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    text, document = read_toml(path)
     if stray := sorted(document.keys() - {"known"}):
         raise InputError(f"{path}: unknown table {stray[0]!r}: only [[known]] belongs here")
     entries = document.get("known", [])

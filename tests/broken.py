@@ -111,8 +111,8 @@ def rewrite_new() -> None:
     rewrites._reference_quantized_conv2d = _reference_quantized_conv2d
 
 
-def off_by_two() -> None:
-    """Every output is two steps too large, but where it saturates."""
+def _add_to_outputs(steps: float) -> None:
+    """Make every output larger by `steps` of its grid."""
     import operator
 
     from pt2e_ci.checks.grids import find_grid, output_nodes
@@ -121,30 +121,21 @@ def off_by_two() -> None:
         step = find_grid(output_nodes(qdq)[0]).scale
         output = output_nodes(program)[0]
         with program.graph.inserting_after(output):
-            shifted = program.graph.call_function(operator.add, (output, 2 * step))
+            shifted = program.graph.call_function(operator.add, (output, steps * step))
         output.replace_all_uses_with(shifted, delete_user_cb=lambda user: user is not shifted)
         program.recompile()
         return program
 
     _replace_representation(shift)
+
+
+def off_by_two() -> None:
+    _add_to_outputs(2)
 
 
 def off_grid() -> None:
-    """Every output is three eighths of a step too large, and so not an output of the quantize node at all."""
-    import operator
-
-    from pt2e_ci.checks.grids import find_grid, output_nodes
-
-    def shift(program, qdq):
-        step = find_grid(output_nodes(qdq)[0]).scale
-        output = output_nodes(program)[0]
-        with program.graph.inserting_after(output):
-            shifted = program.graph.call_function(operator.add, (output, 0.375 * step))
-        output.replace_all_uses_with(shifted, delete_user_cb=lambda user: user is not shifted)
-        program.recompile()
-        return program
-
-    _replace_representation(shift)
+    """No output is one of the quantize node's any more."""
+    _add_to_outputs(0.375)
 
 
 def not_a_number() -> None:
