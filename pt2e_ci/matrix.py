@@ -203,7 +203,7 @@ def plan(root: Path, names: Sequence[str], arguments: Sequence[str], *, at_once:
     `arguments` go to every cell's suite. Cells that have not changed are marked so.
 
     Raises:
-        InputError: there is no noxfile, no such cell, or no room for a single one.
+        InputError: there is no noxfile, or no such cell.
 
     """
     if not (root / "noxfile.py").exists():

@@ -103,15 +103,16 @@ def record(program: GraphModule, inputs: Iterable[torch.Tensor], keep: Iterable[
 
     `keep` names the nodes whose values are wanted. Raises what the program raises.
     """
-    recorder = _Recorder(program, keep, look_inside=True)
-    with torch.no_grad():
-        recorder.note_outputs(recorder.run(*inputs))
-    return recorder.recording
+    return _run(program, inputs, keep, look_inside=True)
 
 
 def replay(program: GraphModule, inputs: Iterable[torch.Tensor], keep: Iterable[Node]) -> Recording:
     """Run a program that was recorded before, for its outputs and the values of the nodes in `keep` alone."""
-    recorder = _Recorder(program, keep, look_inside=False)
+    return _run(program, inputs, keep, look_inside=False)
+
+
+def _run(program: GraphModule, inputs: Iterable[torch.Tensor], keep: Iterable[Node], *, look_inside: bool) -> Recording:
+    recorder = _Recorder(program, keep, look_inside=look_inside)
     with torch.no_grad():
         recorder.note_outputs(recorder.run(*inputs))
     return recorder.recording

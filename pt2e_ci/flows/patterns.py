@@ -16,7 +16,6 @@ import inspect
 import io
 import pickle
 import sys
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ from torch.fx.node import map_arg
 
 from pt2e_ci import __version__
 from pt2e_ci.operators import qualified_name
+from pt2e_ci.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,16 +145,10 @@ class PatternGraphs:
         if self.folder is None or not self._grown:
             return
         self._grown = False
-        path, part = self._path(), None
+        path = self._path()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as file:
-                part = Path(file.name)
-                file.write(_pack(self._graphs))
-            part.replace(path)
+            write_whole(path, _pack(self._graphs), mode=0o600)
         except OSError as error:
-            if part is not None:
-                part.unlink(missing_ok=True)
             self._give_up(path, error)
 
     def export(self, exporter: Callable[..., GraphModule], pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:

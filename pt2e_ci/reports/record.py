@@ -6,7 +6,6 @@ A report is whole or it is an error: one that is cut short, empty, or has a case
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.errors import InputError
+from pt2e_ci.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,24 +84,12 @@ def write_report(path: Path, report: Report) -> None:
 
     """
     text = dump(report)
-    part = None
     try:
         if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced, and need not be
             path.write_text(text, encoding="utf-8")
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            part = Path(file.name)
-            part.chmod(0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        else:
+            write_whole(path, text.encode(), mode=0o644)
     except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
         raise InputError(f"the report could not be written to {path}: {error.strerror or error}") from None
 
 
