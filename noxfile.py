@@ -44,6 +44,8 @@ def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
     session.log(note)
     uses_uv = session.venv_backend == "uv"
     session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
+    # pip compiles what it installs and uv does not: then every process would, where Python may not write bytecode.
+    session.env["UV_COMPILE_BYTECODE"] = "1"
     requirements = [f"torch=={cell.torch}", *cell.requires]
     if cell.torchao:
         requirements.append(f"torchao=={cell.torchao}")
@@ -117,6 +119,13 @@ def bench(session: nox.Session) -> None:
     _install(session, next(cell for cell in _cells() if cell.name == TESTED_CELL), "bench")
     session.run("python", "tests/bench/speed.py", *session.posargs)
     session.run("python", "tests/bench/growth.py")
+
+
+@nox.session(name="bench-cells", default=False)
+def bench_cells(session: nox.Session) -> None:
+    """Measure how time grows with the number of cells: those named after --, or all that have an environment."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "dev"))
+    session.run("python", "tests/bench/cells.py", *session.posargs)
 
 
 @nox.session(default=False)

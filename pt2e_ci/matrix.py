@@ -80,6 +80,12 @@ class Matrix:
     at_once: int
     console: Console = field(default_factory=lambda: Console(width=width(), highlight=False))
 
+    @property
+    def _limits(self) -> dict[str, str]:
+        """Share the cores out among the cells that run at once: as many workers for each, of one thread each."""
+        workers = max(1, len(os.sched_getaffinity(0)) // max(1, min(self.at_once, len(self.jobs))))
+        return {"PYTEST_XDIST_AUTO_NUM_WORKERS": str(workers)}
+
     def run(self) -> int:
         """Run all jobs and print the merged table; return 0 only if every cell did as expected.
 
@@ -137,6 +143,7 @@ class Matrix:
         with job.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *job.command,
+                env=self._limits | os.environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,

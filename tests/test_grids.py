@@ -90,3 +90,14 @@ def test_constants_are_no_levels():
     weight = torch.tensor([1, 2], dtype=torch.int8)
     program = symbolic_trace(lambda x: x * weight)
     assert integer_frontier(program, record(program, (X,))) == []
+
+
+def test_levels_that_are_written_in_place():
+    def program(x):
+        out = torch.zeros_like(x)
+        out.copy_(quantized(x))
+        return out
+
+    traced = symbolic_trace(program)
+    (node,) = integer_frontier(traced, record(traced, (X,)))
+    assert record(traced, (X,), keep=[node]).kept[node].tolist() == [[[[5, -7], [3, 2]]]]

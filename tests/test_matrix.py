@@ -57,6 +57,15 @@ def test_earlier_report_is_not_taken_for_this_runs(tmp_path, capsys):
     assert failing.report.exists()
 
 
+def test_cores_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    tell = "import os; path.write_text(text); print(os.environ['PYTEST_XDIST_AUTO_NUM_WORKERS'])"
+    jobs = [job(tmp_path, "2.4", tell), job(tmp_path, "2.13", tell)]
+    assert Matrix(jobs, at_once=5).run() == 0
+    assert [one.log.read_text().strip() for one in jobs] == ["4", "4"]
+
+
 def test_no_more_at_once_than_allowed(tmp_path):
     script = textwrap.dedent(
         """

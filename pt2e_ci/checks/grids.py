@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.fx import Node
 
+from pt2e_ci.checks.dataflow import dependents, writers
 from pt2e_ci.checks.recording import TensorInfo
 from pt2e_ci.operators import Kind, call_of, keeps_grid, kind_of, name_of, named_arguments
 
@@ -76,7 +77,7 @@ def integer_frontier(program: GraphModule, recording: Recording) -> list[Node]:
 
     Constants are left out: they do not depend on the inputs.
     """
-    depends = _dependents(program)
+    depends, written = dependents(program), writers(program)
     seen: set[Node] = set()
     found: set[Node] = set()
     waiting = [node for node in output_nodes(program) if node is not None]
@@ -89,17 +90,8 @@ def integer_frontier(program: GraphModule, recording: Recording) -> list[Node]:
         if isinstance(info, TensorInfo) and info.is_integer:
             found.add(node)
         else:
-            waiting += node.all_input_nodes
+            waiting += [*node.all_input_nodes, *written.get(node, [])]
     return [node for node in program.graph.nodes if node in found]
-
-
-def _dependents(program: GraphModule) -> set[Node]:
-    """Return the placeholders and every node that depends on one."""
-    depends: set[Node] = set()
-    for node in program.graph.nodes:
-        if node.op == "placeholder" or any(source in depends for source in node.all_input_nodes):
-            depends.add(node)
-    return depends
 
 
 def runtime_scales(grids: Iterable[Grid | None]) -> list[Node]:

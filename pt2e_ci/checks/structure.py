@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pt2e_ci.checks.dataflow import changed_by, live_nodes
 from pt2e_ci.operators import (
     Kind,
     call_of,
     family_of,
     is_opaque,
-    keeps_grid,
     kind_of,
     name_of,
     operands_of,
     tensors_of,
-    written_by,
 )
 
 if TYPE_CHECKING:
@@ -146,10 +145,9 @@ class _Reader:
                 operators += [operator] if operator else []
                 target = call_of(node)[0]
                 qdq += [name_of(target)] if node.op != "call_module" and kind_of(target) is Kind.QDQ else []
-            for written in written_by(node):
-                for changed in _with_sources(written):
-                    self._depends |= {changed} if node in self._depends else set()
-                    self._carries |= {changed} if node in self._carries else set()
+            for changed in changed_by(node):
+                self._depends |= {changed} if node in self._depends else set()
+                self._carries |= {changed} if node in self._carries else set()
         return Structure(tuple(operators), tuple(qdq))
 
     def _read_node(self, node: Node) -> Operator | None:
@@ -238,37 +236,3 @@ class _Reader:
         if inner.operators:
             self._compute.add(node)
         return Structure(tuple(replace(operator, node=node.name) for operator in inner.operators), inner.qdq)
-
-
-def live_nodes(program: GraphModule) -> set[Node]:
-    """Return the nodes that the program's outputs depend on: what is computed for nothing does not count.
-
-    A call that writes into a value is needed where the value is.
-    """
-    writers: dict[Node, list[Node]] = {}
-    for node in program.graph.nodes:
-        for written in written_by(node):
-            for changed in _with_sources(written):
-                writers.setdefault(changed, []).append(node)
-    live: set[Node] = set()
-    waiting = [node for node in program.graph.nodes if node.op == "output"]
-    while waiting:
-        node = waiting.pop()
-        if node not in live:
-            live.add(node)
-            waiting += [*node.all_input_nodes, *writers.get(node, [])]
-    return live
-
-
-def _with_sources(node: Node) -> list[Node]:
-    """Return a node, and those that share its memory: what it may be a view of, or the same attribute read again."""
-    found = [node]
-    while found[-1].op in ("call_function", "call_method") and keeps_grid(call_of(found[-1])[0]):
-        sources = found[-1].all_input_nodes
-        if not sources:
-            break
-        found.append(sources[0])
-    last = found[-1]
-    if last.op == "get_attr":
-        found += [other for other in last.graph.nodes if other.op == "get_attr" and other.target == last.target]
-    return found

@@ -18,8 +18,9 @@ import pickle
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +30,12 @@ from torch.fx.node import map_arg
 from pt2e_ci import __version__
 from pt2e_ci.operators import qualified_name
 from pt2e_ci.whole_files import write_whole
+
+try:
+    # A pattern is matched and never run; this kind of module writes no Python for it until it is (2.2 and later).
+    from torch.fx._lazy_graph_module import _LazyGraphModule as PatternModule
+except ImportError:
+    PatternModule = GraphModule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +83,7 @@ class _Stored:
             node = graph.create_node(op, target, _resolve(args, made), _resolve(kwargs, made), name)
             made[name] = node
         graph.set_codegen(self.codegen)
-        module = GraphModule(torch.nn.Module(), graph)
+        module: GraphModule = PatternModule(torch.nn.Module(), graph)
         for name, spec in self.specs.items():
             setattr(module, name, spec)
         return module
@@ -229,9 +236,15 @@ def _source(function: Any) -> list[Any]:
     closed = [cell.cell_contents for cell in function.__closure__ or ()]
     return [
         name,
-        inspect.getsource(function),
+        _getsource(function.__code__),
         [_source(value) if callable(value) else _signature(value) for value in closed],
     ]
+
+
+@cache
+def _getsource(code: CodeType) -> str:
+    """Return the source of a function's code; the same few are asked for at every conversion."""
+    return inspect.getsource(code)
 
 
 def _signature(value: Any) -> Any:

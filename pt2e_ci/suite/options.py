@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pytest
 
 _TIMEOUT_SECONDS = 300
+_MOST_WORKERS = 4
+_CASES_PER_WORKER = 5
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,16 @@ def key_of(option: Any) -> str:
     return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
 
 
+def _workers(cases: int) -> int:
+    """Return how many processes run the cases: one for each core, up to a few, or as pytest-xdist's variable says.
+
+    Each imports torch, which takes longer than a few cases do.
+    """
+    told = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", "")
+    cores = len(os.sched_getaffinity(0))
+    return int(told) if told.isdecimal() and int(told) else min(cores, _MOST_WORKERS, -(-cases // _CASES_PER_WORKER))
+
+
 def _cache_folder() -> Path | str:
     """Return the user's cache folder, by the XDG convention; "off" for a user without a home."""
     try:
@@ -137,12 +149,12 @@ def _cache_folder() -> Path | str:
         return "off"
 
 
-def isolate(config: pytest.Config) -> None:
-    """Have the cases run in a worker each may kill, and within a time limit, unless told otherwise."""
+def isolate(config: pytest.Config, cases: int) -> None:
+    """Have the cases run in workers that any of them may kill, and within a time limit, unless told otherwise."""
     option = config.option
     has_xdist = config.pluginmanager.hasplugin("xdist")
     if has_xdist and option.numprocesses is None and option.dist == "no" and not option.usepdb:
-        option.numprocesses = 1
+        option.numprocesses = _workers(cases)
     if config.pluginmanager.hasplugin("timeout"):
         if option.timeout is None:
             # In the order in which pytest-timeout looks; said here once, so that workers and we hold to the same.

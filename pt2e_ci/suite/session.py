@@ -65,7 +65,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     except InputError as error:
         sys.stderr.write(f"pt2e-ci: error: {error}\n")
         return 2
-    isolate(config)
+    isolate(config, len(settings.cases))
     return None
 
 
