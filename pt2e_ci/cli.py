@@ -189,6 +189,51 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("names", nargs=-1)
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Try them on this case only; repeatable.")
+@click.option("--flow", metavar="HOME", help="Home of the PT2E flow, where this environment has two.")
+@click.option("--seed", type=int, default=0, help="Seed of weights and inputs.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, seed: int, *, as_json: bool) -> None:
+    """Measure the checks: try wrong representations, all or NAMES, and say which check caught each.
+
+    An exact representation must pass every case first. Exits with 1 if it does not, or if a fault is not caught.
+    """
+    import torch
+
+    from pt2e_ci.capabilities import detect
+    from pt2e_ci.cases.catalogue import case_names, select_cases
+    from pt2e_ci.cells import current_cell, load_cells
+    from pt2e_ci.controls.faults import FAULTS
+    from pt2e_ci.controls.scoring import Controls, known_of_quantizer, render, to_json
+    from pt2e_ci.errors import unknown
+    from pt2e_ci.expectations import load_expectations
+    from pt2e_ci.flows.homes import import_home
+    from pt2e_ci.flows.patterns import PatternGraphs
+    from pt2e_ci.suite.options import cache_folder
+
+    for name in names:
+        if name not in FAULTS:
+            raise unknown("fault", name, FAULTS)
+    selected = select_cases(cases)
+    cell = current_cell(flow)
+    home = import_home(cell.flow)
+    skipped = detect().skips(selected)
+    torch.set_num_threads(1)
+    cache = cache_folder()
+    patterns = PatternGraphs(home, cache if isinstance(cache, Path) else None)
+    tried = Controls((case for case in selected if case.name not in skipped), home, seed, patterns)
+    expected = known_of_quantizer(load_expectations(case_names(), load_cells().cells), cell)
+    failed = [catch for catch in tried.failed if catch.case not in expected]
+    scores = [tried.score(name) for name in FAULTS if not names or name in names]
+    if as_json:
+        click.echo(json.dumps(to_json(scores, failed), indent=2))
+    else:
+        click.echo(render(scores, failed), nl=False)
+    sys.exit(1 if failed or any(score.caught is None for score in scores) else 0)
+
+
+@main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--markdown", type=click.Path(path_type=Path, allow_dash=True), help="Write the table as Markdown.")
 def report(files: tuple[Path, ...], markdown: Path | None) -> None:

@@ -19,3 +19,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}: {hint}")
+
+
+def one_line(error: BaseException | None, limit: int = 300) -> str:
+    """Return an exception's type and the first line of what it says."""
+    text = str(error).strip().splitlines() or [""]
+    line = f"{type(error).__name__}: {text[0]}".rstrip(": ")
+    return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -12,7 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from pt2e_ci.cells import FLOWS, Cell
 from pt2e_ci.errors import InputError
-from pt2e_ci.outcomes import Outcome, Result
+from pt2e_ci.outcomes import Outcome, Result, Stage
 from pt2e_ci.toml_files import entry_lines, read_toml
 
 if TYPE_CHECKING:
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 EXPECTATIONS_FILE = Path(__file__).with_name("expectations.toml")
 
 _REQUIRED = {"case", "outcome", "reason", "link"}
-_OPTIONAL = {"torch", "flow", "machine"}
+_OPTIONAL = {"torch", "flow", "machine", "of"}
 # A defect that is known is known by its size: a worse one, or another one, is not it.
-_BOUNDS = {Outcome.MISMATCH: ("max_lsb", "max_absolute"), Outcome.VACUOUS: ("float_operators",)}
+_BOUNDS = {
+    Outcome.MISMATCH: ("max_lsb", "max_absolute", "max_differing"),
+    Outcome.VACUOUS: ("float_operators",),
+    Outcome.ERROR: ("stage",),
+}
 # A skip is a property of the machine and needs no entry; a pass is no defect.
 _DEFECTS = [outcome.value for outcome in Outcome if outcome not in (Outcome.PASS, Outcome.SKIP)]
 
+_JUDGED = ("reference_vs_qdq", "reference_vs_exact")
+_OF = ("representation", "quantizer")
 _MACHINES = ("x86_64", "aarch64", "arm64")
 
 
@@ -45,20 +51,35 @@ class Expectation:
     max_lsb: float | None = None
     max_absolute: float | None = None
     float_operators: tuple[str, ...] = ()
+    max_differing: float | None = None
+    stage: str | None = None
+    of: str = _OF[0]
+
+    @property
+    def of_quantizer(self) -> bool:
+        """Whether the defect is the quantizer's, and so is there whatever the representation."""
+        return self.of == "quantizer"
 
     def exceeded_by(self, result: Result) -> str | None:
         """Say in what a result of the known outcome goes beyond the known defect; None if it does not."""
-        if self.outcome is Outcome.VACUOUS and result.structure is not None:
+        if self.outcome is Outcome.VACUOUS and result.structure is not None and not self.of_quantizer:
             found = sorted(result.structure["float_operators"])
             if found != sorted(self.float_operators):
                 return f"in float are {', '.join(found) or 'none'}; known are {', '.join(self.float_operators)}"
+        if self.outcome is Outcome.ERROR and result.stage != self.stage:
+            return f"in {result.stage}; known is one in {self.stage}"
         if self.outcome is Outcome.MISMATCH:
-            numbers = result.numerics["reference_vs_qdq"]
-            limit = self.max_lsb if numbers["unit"] == "lsb" else self.max_absolute
-            if not result.deterministic or numbers["not_finite"] or numbers.get("off_grid"):
+            if not result.deterministic:
                 return result.reason
-            if limit is None or numbers["max"] > limit:
-                return f"{result.reason}; known are {limit}"
+            found = [result.numerics[name] for name in _JUDGED if name in result.numerics]
+            for numbers in found:
+                limit = self.max_lsb if numbers["unit"] == "lsb" else self.max_absolute
+                if numbers["not_finite"] or numbers.get("off_grid"):
+                    return result.reason
+                if limit is None or numbers["max"] > limit:
+                    return f"{result.reason}; known are {limit}"
+            if self.max_differing is not None and found[-1]["differing"] > self.max_differing:
+                return f"{result.reason}; known are {self.max_differing:.0%}"
         return None
 
     def applies_to_cell(self, cell: Cell) -> bool:
@@ -138,7 +159,8 @@ def _expectation(entry: object, where: str) -> Expectation:
         raise InputError(f"{where}: unknown outcome {entry['outcome']!r}: choose from {', '.join(_DEFECTS)}")
     outcome = Outcome(entry["outcome"])
     bounds = _BOUNDS.get(outcome, ())
-    if bounds and not entry.keys() & set(bounds):
+    of_quantizer = entry.get("of") == "quantizer"
+    if bounds and not entry.keys() & set(bounds) and not (of_quantizer and outcome is Outcome.VACUOUS):
         raise InputError(f"{where}: a known {outcome} needs its size: add {' or '.join(bounds)}")
     if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL - set(bounds)):
         raise InputError(f"{where}: unknown key {stray[0]!r} in an entry of a known {outcome}")
@@ -146,6 +168,9 @@ def _expectation(entry: object, where: str) -> Expectation:
         if key == "float_operators":
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 raise InputError(f"{where}: {key!r} must be a list of operators' names")
+        elif key == "stage":
+            if value not in list(Stage):
+                raise InputError(f"{where}: unknown stage {value!r}: choose from {', '.join(Stage)}")
         elif key in bounds:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise InputError(f"{where}: {key!r} must be a number above 0")
@@ -153,6 +178,8 @@ def _expectation(entry: object, where: str) -> Expectation:
             raise InputError(f"{where}: {key!r} must be a string that is not empty")
     if entry.get("flow", FLOWS[0]) not in FLOWS:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
+    if entry.get("of", _OF[0]) not in _OF:
+        raise InputError(f"{where}: unknown 'of' {entry['of']!r}: choose from {', '.join(_OF)}")
     if entry.get("machine", _MACHINES[0]) not in _MACHINES:
         raise InputError(f"{where}: unknown machine {entry['machine']!r}: choose from {', '.join(_MACHINES)}")
     try:

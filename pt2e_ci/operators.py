@@ -56,8 +56,8 @@ _KINDS: dict[Kind, str] = {
         lift_fresh_copy lift_fresh to _to_copy type float double half bfloat16 int long short char type_as
         clamp clamp_min clamp_max clip round floor ceil trunc neg abs where masked_fill bitwise_and
         bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift lshift rshift floor_divide floordiv
-        remainder fmod mod nan_to_num dropout feature_dropout copy fill reciprocal getattr
-        _assert_tensor_metadata _assert_async _guards_fn""",
+        remainder fmod mod nan_to_num bucketize searchsorted view_as reshape_as dropout feature_dropout copy fill
+        reciprocal getattr _assert_tensor_metadata _assert_async _guards_fn""",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 

@@ -40,6 +40,7 @@ class Result:
     reason: str | None = None
     structure: dict[str, Any] | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
+    exact: dict[str, Any] | None = None
     engines: dict[str, Any] = field(default_factory=dict)
     seed_check: dict[str, Any] | None = None
     deterministic: bool | None = None

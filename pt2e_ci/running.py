@@ -11,16 +11,19 @@ import torch
 
 from pt2e_ci.cases.inputs import build_model, input_sets
 from pt2e_ci.checks.judge import judge
+from pt2e_ci.errors import one_line
+from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.representation import apply_upstream
+from pt2e_ci.flows.representation import apply, apply_upstream
 from pt2e_ci.outcomes import Outcome, Result, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pt2e_ci.cases.catalogue import Case
     from pt2e_ci.flows.homes import Home
     from pt2e_ci.flows.patterns import PatternGraphs
+    from pt2e_ci.flows.representation import Representation
 
 
 class _StageError(Exception):
@@ -36,13 +39,24 @@ def run_case(
     home: Home,
     seed: int,
     *,
+    representation: Representation | None = None,
     patterns: PatternGraphs | None = None,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    engines: Sequence[str] = (),
     enter: Callable[[Stage], None] = lambda stage: None,
 ) -> Result:
     """Take a case through the flow and judge it.
 
-    `patterns` keeps upstream's pattern graphs from one case to the next. `enter` is called as each stage begins,
-    so that it is known even if the process dies in it.
+    Args:
+        case: the case.
+        home: the home of the flow.
+        seed: of parameters and inputs.
+        representation: makes the reference program; upstream's own by default.
+        patterns: keeps upstream's pattern graphs from one case to the next.
+        rounding: the scheme of the exact result.
+        engines: whose kernels are measured beside.
+        enter: called as each stage begins, so that it is known even if the process dies in it.
+
     """
     seconds: dict[str, float] = {}
 
@@ -67,9 +81,11 @@ def run_case(
             prepared(*sets[0].tensors)
         with stage(Stage.CONVERT), patterns.serve() if patterns else nullcontext():
             qdq = home.convert(prepared)
-            reference = apply_upstream(home, qdq)
+            reference = apply(representation, qdq) if representation else apply_upstream(home, qdq)
         with stage(Stage.RUN):
-            judgement = judge(case, qdq, reference.program, reference.rewrites, sets)
+            judgement = judge(
+                case, qdq, reference.program, reference.rewrites, sets, rounding=rounding, engines=engines
+            )
     except _StageError as error:
         cause = error.__cause__
         return Result(
@@ -88,15 +104,10 @@ def run_case(
         reason=judgement.reason,
         structure=judgement.structure,
         numerics=judgement.numerics,
+        exact=judgement.exact,
+        engines=judgement.engines,
         seed_check=judgement.seed_check,
         deterministic=judgement.deterministic,
         digest=judgement.digest,
         seconds=seconds,
     )
-
-
-def one_line(error: BaseException | None, limit: int = 300) -> str:
-    """Return an exception's type and the first line of what it says."""
-    text = str(error).strip().splitlines() or [""]
-    line = f"{type(error).__name__}: {text[0]}".rstrip(": ")
-    return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

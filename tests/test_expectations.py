@@ -8,7 +8,7 @@ from pt2e_ci.cases.catalogue import case_names
 from pt2e_ci.cells import load_cells
 from pt2e_ci.errors import InputError
 from pt2e_ci.expectations import Expectations, load_expectations
-from pt2e_ci.outcomes import Outcome, Result
+from pt2e_ci.outcomes import Outcome, Result, Stage
 
 CELLS = {cell.name: cell for cell in load_cells().cells}
 ENTRY = '[[known]]\ncase = "conv2d"\noutcome = "vacuous"\nreason = "r"\nlink = "l"\nfloat_operators = ["conv2d"]\n'
@@ -70,6 +70,36 @@ def test_worse_mismatch_is_another_defect(tmp_path):
     assert here.judge(mismatch("conv2d", 0, not_finite=1)).complaint
     assert here.judge(mismatch("conv2d", 2, off_grid=1)).complaint
     assert here.judge(mismatch("conv2d", 2, unit="absolute")).complaint
+
+
+def test_larger_share_is_another_defect(tmp_path):
+    text = ENTRY.replace("vacuous", "mismatch").replace(
+        'float_operators = ["conv2d"]', "max_lsb = 2\nmax_differing = 0.1"
+    )
+    here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
+    assert here.judge(mismatch("conv2d", 1, differing=0.1)).known
+    assert "known are 10%" in here.judge(mismatch("conv2d", 1, differing=0.11)).complaint
+
+
+def test_error_in_another_stage_is_another_defect(tmp_path):
+    text = ENTRY.replace("vacuous", "error").replace('float_operators = ["conv2d"]', 'stage = "run"')
+    here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
+    assert here.judge(Result("conv2d", "f", Outcome.ERROR, stage=Stage.RUN)).known
+    assert (
+        "in convert; known is one in run"
+        in here.judge(Result("conv2d", "f", Outcome.ERROR, stage=Stage.CONVERT)).complaint
+    )
+    with pytest.raises(InputError, match="unknown stage 'walk'"):
+        load(tmp_path, text.replace('"run"', '"walk"'))
+
+
+def test_what_is_of_the_quantizer_needs_no_size(tmp_path):
+    text = ENTRY.replace('float_operators = ["conv2d"]', 'of = "quantizer"')
+    (entry,) = load(tmp_path, text)
+    assert entry.of_quantizer
+    assert Expectations([entry], CELLS["2.4"], "x86_64").judge(vacuous("conv2d", "anything")).known
+    with pytest.raises(InputError, match="unknown 'of' 'me'"):
+        load(tmp_path, ENTRY + 'of = "me"')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.ao.quantization.fx._decomposed
@@ -9,8 +12,10 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 from pt2e_ci.cases.catalogue import Case, Claim, Scheme
-from pt2e_ci.cases.inputs import input_sets
+from pt2e_ci.cases.inputs import InputSet, input_sets
+from pt2e_ci.checks import exactness
 from pt2e_ci.checks.judge import ProgramError, judge
+from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.outcomes import Outcome
 
 ops = torch.ops.quantized_decomposed
@@ -157,3 +162,53 @@ def test_addition_of_a_quantized_constant():
 
     assert verdict(reference, qdq).outcome is Outcome.PASS
     assert verdict(qdq, qdq).reason == "add: computed in float (1 of 1 operators)"
+
+
+def test_truncation_is_seen_where_few_may_differ():
+    def truncating(x, weight):
+        accumulator = F.linear((levels(x, *IN) - IN[1]).to(torch.int32), weight.to(torch.int32))
+        q = ((accumulator * MULTIPLIER).to(torch.int32) + OUT[1]).clamp(-128, 127)
+        return (q.to(torch.float32) - OUT[1]) * OUT[0]
+
+    strict = replace(CASE, max_differing=0.01)
+    assert verdict(truncating).outcome is Outcome.PASS  # off by one at most
+    found = verdict(truncating, case=strict)
+    assert found.outcome is Outcome.MISMATCH
+    assert found.reason.endswith("of the outputs are not the exact ones; 1% allowed")
+    assert found.exact["reference_starts_at"].startswith("linear (")
+    assert found.exact["qdq_starts_at"] is None
+    assert verdict(integer_linear, case=strict).outcome is Outcome.PASS
+
+
+def test_both_programs_alike_and_wrong():
+    """Two programs that agree can both be wrong."""
+    assert verdict(integer_linear).numerics["reference_vs_exact"]["max"] == 0
+    found = judge(
+        replace(CASE, max_differing=0.01),
+        traced(linear),
+        traced(integer_linear),
+        None,
+        input_sets(CASE, 0),
+        rounding=Rounding.TRUNCATE,
+    )
+    assert found.numerics["reference_vs_qdq"]["max"] == 0
+    assert found.outcome is Outcome.MISMATCH
+
+
+def test_no_exact_result_is_no_pass(monkeypatch):
+    def fails(*args, **kwargs):
+        raise ZeroDivisionError("no real number")
+
+    monkeypatch.setattr(exactness, "run_exactly", fails)
+    found = verdict(integer_linear)
+    assert found.outcome is Outcome.VACUOUS
+    assert found.reason == "no exact result to compare with: ZeroDivisionError: no real number"
+
+
+def test_nan_is_left_to_the_programs():
+    sets = [InputSet("nan", (torch.full((2, 8), math.nan),)), *input_sets(CASE, 0)]
+    found = judge(CASE, traced(linear), traced(linear), None, sets)
+    assert found.numerics["reference_vs_exact"]["compared"] == 16 * (len(sets) - 1)
+    assert found.numerics["reference_vs_qdq"]["compared"] == 16 * len(sets)
+    only = judge(CASE, traced(linear), traced(linear), None, sets[:1])
+    assert only.reason == "no exact result to compare with: every input has a NaN"

@@ -52,6 +52,15 @@ def nodes(program):
     return [(n.op, n.name, str(n.target), str(n.args), str(n.kwargs)) for n in program.graph.nodes]
 
 
+def ran(program, tensors):
+    """The bits that a program gives, or what it raises: some of upstream's do not run."""
+    try:
+        output = program(*tensors)
+        return str(output.dtype), output.tolist()
+    except RuntimeError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_same_programs_and_same_bits(case, exported, filled):
     kept = PatternGraphs(HOME, filled)
@@ -60,7 +69,7 @@ def test_same_programs_and_same_bits(case, exported, filled):
         programs = [pair[index] if index == 0 else pair[index].program for pair in (without, fresh, again)]
         assert nodes(programs[0]) == nodes(programs[1]) == nodes(programs[2])
         for given in input_sets(case, 0):
-            assert torch.equal(programs[0](*given.tensors), programs[1](*given.tensors))
+            assert ran(programs[0], given.tensors) == ran(programs[1], given.tensors)
     assert without[1].rewrites == fresh[1].rewrites == again[1].rewrites
 
 

@@ -29,6 +29,19 @@ class Claim(StrEnum):
     """Every quantize and dequantize operator is spelled out in plain operators."""
 
 
+class Inputs(StrEnum):
+    """What a case is calibrated on, and judged on beside."""
+
+    DRAWN = "drawn"
+    """Uniform values."""
+    PAIRS = "pairs"
+    """Two square tensors that hold every pair of 256 values: all pairs of int8 levels."""
+    ONE_SIDED = "one_sided"
+    """The first tensor has no value below zero, the second none above: their zero points are at the two ends."""
+    CONSTANT = "constant"
+    """One value: all products of an accumulation have the same sign."""
+
+
 @dataclass(frozen=True)
 class SeedRule:
     """How upstream's own test of the same model judges it; the rule itself is in `checks.seed_rule`.
@@ -60,10 +73,17 @@ class Case:
         scheme: the quantizer's configuration.
         annotated: the compute operators that the quantizer must annotate; one at least where none is named.
         arguments: keyword arguments of the model.
+        inputs: what it is calibrated on.
+        input_exponents: by how many binary orders each input tensor is scaled up.
+        more_inputs: further input sets (see `pt2e_ci.cases.inputs.MORE`) that it is judged on.
+        parameter_exponents: by how many binary orders a parameter is scaled up.
+        parameter_values: parameters that are filled with one value.
         claims: what the reference program must do for the case to pass.
         needs: the capabilities (see `pt2e_ci.capabilities`) without which the case is skipped.
-        max_lsb: the largest difference allowed between the two programs, in steps of an output's own grid.
+        max_lsb: the largest difference allowed between the two programs, and between each and the exact result,
+            in steps of an output's own grid.
         max_absolute: the same for an output that is on no grid, in the output's own units.
+        max_differing: the share of the reference program's outputs that may differ from the exact ones at all.
         seed_rule: how upstream's test judges it.
 
     """
@@ -75,11 +95,17 @@ class Case:
     scheme: Scheme
     annotated: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Inputs = Inputs.DRAWN
+    input_exponents: tuple[int, ...] = ()
+    more_inputs: tuple[str, ...] = ()
+    parameter_exponents: Mapping[str, int] = field(default_factory=dict)
+    parameter_values: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
     # Upstream guards its tests with QNNPACK, whose kernels the quantizer's configuration describes.
     needs: tuple[str, ...] = ("qnnpack",)
     max_lsb: float = 1
     max_absolute: float = 1e-4
+    max_differing: float = 1
     seed_rule: SeedRule = SeedRule()
 
 
@@ -108,7 +134,7 @@ def _qdq_per_channel(dimensions: int) -> Case:
     )
 
 
-CASES: tuple[Case, ...] = (
+UPSTREAM: tuple[Case, ...] = (
     Case(
         "static_linear",
         family="linear",
@@ -178,6 +204,168 @@ CASES: tuple[Case, ...] = (
         ),
     ),
 )
+
+
+def _linear(name: str, in_features: int = 8, out_features: int = 4, *, batch: int = 4, **fields: Any) -> Case:
+    arguments = {"in_features": in_features, "out_features": out_features} | fields.pop("arguments", {})
+    defaults: dict[str, Any] = {"shapes": ((batch, in_features),), "scheme": Scheme.PER_TENSOR}
+    if fields.get("scheme") is Scheme.DYNAMIC:
+        defaults["seed_rule"] = SeedRule(tolerance=1e-4)
+    return Case(
+        name, family="linear", model="Linear", arguments=arguments, annotated=("linear",), **(defaults | fields)
+    )
+
+
+def _conv2d(
+    name: str,
+    channels: int = 4,
+    *,
+    scheme: Scheme = Scheme.PER_TENSOR,
+    inputs: Inputs = Inputs.DRAWN,
+    **arguments: Any,
+) -> Case:
+    sizes = {"in_channels": channels, "out_channels": channels, "kernel_size": 3}
+    return Case(
+        name,
+        family="conv",
+        model="Conv2d",
+        arguments=sizes | arguments,
+        shapes=((1, channels, 6, 6),),
+        inputs=inputs,
+        scheme=scheme,
+        annotated=("conv2d",),
+    )
+
+
+def _elementwise(name: str, model: str, *, operands: int = 2, **fields: Any) -> Case:
+    defaults = {"shapes": (_IMAGE,) * operands, "annotated": ("add",), "scheme": Scheme.PER_TENSOR}
+    return Case(name, family="elementwise", model=model, **(defaults | fields))
+
+
+def _after_conv(name: str, then: str, family: str, *annotated: str, size: int = 5, **fields: Any) -> Case:
+    return Case(
+        name,
+        family=family,
+        model="ConvThen",
+        arguments={"then": then},
+        shapes=((1, 2, size, size),),
+        scheme=Scheme.PER_TENSOR,
+        annotated=("conv2d", then, *annotated),
+        **fields,
+    )
+
+
+def _network(name: str, model: str, shape: tuple[int, ...], *annotated: str, **fields: Any) -> Case:
+    return Case(
+        name, family="network", model=model, shapes=(shape,), scheme=Scheme.PER_TENSOR, annotated=annotated, **fields
+    )
+
+
+_SQUARE = ((256, 256), (256, 256))
+
+_OPERATORS: tuple[Case, ...] = (
+    _linear("linear_no_bias", arguments={"bias": False}),
+    _linear("linear_relu", arguments={"relu": True}),
+    _linear("linear_3d", shapes=((2, 3, 8),)),
+    _linear("linear_large", 256, 64, batch=8),
+    _linear("linear_per_channel", scheme=Scheme.PER_CHANNEL),
+    _linear("linear_rounding", batch=16, max_differing=0.01),
+    _linear("linear_huge_bias", parameter_exponents={"linear.bias": 16, "linear.weight": -12}),
+    _linear(
+        "linear_long_accumulation",
+        70_000,
+        2,
+        batch=1,
+        inputs=Inputs.CONSTANT,
+        parameter_values={"linear.weight": 0.5},
+    ),
+    _linear("dynamic_linear_no_bias", scheme=Scheme.DYNAMIC, arguments={"bias": False}),
+    _linear("dynamic_linear_wide", scheme=Scheme.DYNAMIC, more_inputs=("wide",), max_absolute=0.01),
+    _linear("dynamic_linear_ties", scheme=Scheme.DYNAMIC, more_inputs=("ties",)),
+    _conv2d("conv2d_no_bias", bias=False),
+    _conv2d("conv2d_relu", relu=True),
+    _conv2d("conv2d_padding", padding=1, inputs=Inputs.ONE_SIDED),
+    _conv2d("conv2d_stride", stride=2),
+    _conv2d("conv2d_dilation", dilation=2),
+    _conv2d("conv2d_groups", groups=2),
+    _conv2d("conv2d_depthwise", groups=4, padding=1),
+    _conv2d("conv2d_per_channel", scheme=Scheme.PER_CHANNEL),
+    _conv2d("conv2d_batch_norm", batch_norm=True),
+    _elementwise("add_broadcast", "Add", shapes=((2, 3, 3), (3, 1))),
+    _elementwise("add_self", "AddSelf", operands=1),
+    _elementwise("add_pairs", "Add", shapes=_SQUARE, inputs=Inputs.PAIRS, max_differing=0.01),
+    _elementwise("add_one_sided", "Add", inputs=Inputs.ONE_SIDED),
+    _elementwise("add_scales", "Add", input_exponents=(-4, 6)),
+    _elementwise("add_infinite", "Add", more_inputs=("infinite",)),
+    _elementwise("mul", "Mul", annotated=("mul",)),
+    _elementwise("mul_relu", "MulReLU", annotated=("mul",)),
+    _elementwise("mul_pairs", "Mul", shapes=_SQUARE, inputs=Inputs.PAIRS, annotated=("mul",), max_differing=0.01),
+    Case(
+        "maxpool2d_window",
+        family="pooling",
+        model="ConvMaxPool2d",
+        arguments={"kernel_size": 3, "stride": 2, "padding": 1},
+        shapes=((1, 2, 5, 5),),
+        scheme=Scheme.PER_TENSOR,
+        annotated=("conv2d", "max_pool2d"),
+    ),
+    _after_conv("avg_pool2d", "avg_pool2d", "pooling", "conv2d"),
+    _after_conv("adaptive_avg_pool2d", "adaptive_avg_pool2d", "pooling"),
+    # Means of four levels on the input's own grid: a quarter of them are ties, exactly.
+    _after_conv("adaptive_avg_pool2d_ties", "adaptive_avg_pool2d", "pooling", size=8, max_differing=0.01),
+    _after_conv("mean", "mean", "pooling"),
+    _after_conv("hardtanh", "hardtanh", "activation"),
+    Case(
+        "cat",
+        family="join",
+        model="Cat",
+        shapes=(_IMAGE, _IMAGE),
+        scheme=Scheme.PER_TENSOR,
+        annotated=("cat",),
+    ),
+    Case(
+        "cat_relu",
+        family="join",
+        model="CatReLU",
+        shapes=(_IMAGE, _IMAGE),
+        scheme=Scheme.PER_TENSOR,
+        annotated=("add", "cat"),
+    ),
+)
+
+# A network's operators may each be off by one step, and pass that on.
+_NETWORKS: tuple[Case, ...] = (
+    _network("mlp", "MLP", (4, 8), *["linear"] * 3, arguments={"features": 8}, max_lsb=3),
+    _network(
+        "residual_block", "ResidualBlock", (1, 4, 6, 6), "conv2d", "conv2d", "add", arguments={"channels": 4}, max_lsb=3
+    ),
+    _network(
+        "inverted_residual",
+        "InvertedResidual",
+        (1, 4, 6, 6),
+        *["conv2d", "hardtanh"] * 2,
+        "conv2d",
+        "add",
+        arguments={"channels": 4, "expansion": 2},
+        max_lsb=4,
+    ),
+    _network(
+        "small_cnn",
+        "SmallCNN",
+        (1, 3, 8, 8),
+        "conv2d",
+        "max_pool2d",
+        "conv2d",
+        "mean",
+        "linear",
+        arguments={"classes": 4},
+        max_lsb=4,
+    ),
+    _network("attention", "Attention", (1, 4, 8), *["linear"] * 4, "matmul", arguments={"features": 8}, max_lsb=4),
+)
+
+CASES: tuple[Case, ...] = (*UPSTREAM, *_OPERATORS, *_NETWORKS)
+"""All cases: those of upstream's own test first."""
 
 
 def case_names() -> list[str]:

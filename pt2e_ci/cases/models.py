@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
 class Linear(nn.Module):
-    """``y = x W^T + b``, on the last dimension of x."""
+    """``y = x W^T + b``, on the last dimension of x; with a ReLU behind it if asked for."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, relu: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, out_features)
+        self.linear = nn.Linear(in_features, out_features, bias)
+        self.relu = nn.ReLU() if relu else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer to x, ``(..., in_features)``."""
-        return self.linear(x)
+        y = self.linear(x)
+        return y if self.relu is None else self.relu(y)
 
 
 class Conv2d(nn.Module):
-    """One convolution, with bias."""
+    """One convolution; with batch normalization, and a ReLU, behind it if asked for."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        batch_norm: bool = False,
+        relu: bool = False,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv2d = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.conv2d = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else None
+        self.relu = nn.ReLU() if relu else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve x, ``(N, in_channels, H, W)``."""
-        return self.conv2d(x)
+        y = self.conv2d(x)
+        y = y if self.norm is None else self.norm(y)
+        return y if self.relu is None else self.relu(y)
 
 
 class Add(nn.Module):
     """``x + y``."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Add two tensors of one shape."""
+        """Add two tensors whose shapes broadcast."""
         return x + y
 
 
@@ -43,17 +63,155 @@ class AddReLU(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Add two tensors of one shape and drop what is negative."""
-        return nn.functional.relu(x + y)
+        return F.relu(x + y)
+
+
+class AddSelf(nn.Module):
+    """``x + x``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add a tensor to itself."""
+        return x + x
+
+
+class Mul(nn.Module):
+    """``x * y``."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Multiply two tensors of one shape."""
+        return x * y
+
+
+class MulReLU(nn.Module):
+    """``relu(x * y)``."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Multiply two tensors of one shape and drop what is negative."""
+        return F.relu(x * y)
+
+
+class Cat(nn.Module):
+    """``cat([x, y], dim=1)``."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Put two tensors, ``(N, C, ...)``, one after the other along C."""
+        return torch.cat([x, y], 1)
+
+
+class CatReLU(nn.Module):
+    """``cat([relu(x + y), y], dim=1)``, on one grid, so that the ReLU is not implied by its output's range."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Add two tensors of one shape, ``(N, C, ...)``, and put what is positive before the second along C."""
+        return torch.cat([F.relu(x + y), y], 1)
 
 
 class ConvMaxPool2d(nn.Module):
-    """A pointwise convolution of two channels, and a max pooling whose window is one element."""
+    """A pointwise convolution of two channels, and a max pooling."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel_size: int = 1, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(2, 2, 1)
-        self.max_pool2d = nn.MaxPool2d(1, 1)
+        self.max_pool2d = nn.MaxPool2d(kernel_size, stride, padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve and pool x, ``(N, 2, H, W)``."""
         return self.max_pool2d(self.conv2d(x))
+
+
+class ConvThen(nn.Module):
+    """A pointwise convolution of two channels, and one of the operators that quantizers give its input's grid to."""
+
+    def __init__(self, then: str) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(2, 2, 1)
+        self.then = {
+            "avg_pool2d": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 2, 1)),  # whose input is quantized
+            "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d(4),
+            "hardtanh": nn.Hardtanh(-0.125, 0.25),
+            "mean": nn.Identity(),
+        }[then]
+        self.mean = then == "mean"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply both to x, ``(N, 2, H, W)``."""
+        y = self.then(self.conv2d(x))
+        return y.mean([2, 3]) if self.mean else y
+
+
+class MLP(nn.Module):
+    """Three linear layers with ReLUs between them."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, 2 * features),
+            nn.ReLU(),
+            nn.Linear(2 * features, features),
+            nn.ReLU(),
+            nn.Linear(features, 4),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layers to x, ``(N, features)``."""
+        return self.layers(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch normalization, and the input added to what they give."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Conv2d(channels, channels, 3, padding=1, batch_norm=True, relu=True)
+        self.second = Conv2d(channels, channels, 3, padding=1, batch_norm=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the block to x, ``(N, channels, H, W)``."""
+        return F.relu(self.second(self.first(x)) + x)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: expand, convolve each channel by itself, project, and add the input."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        hidden = channels * expansion
+        self.expand = Conv2d(channels, hidden, 1, batch_norm=True)
+        self.depthwise = Conv2d(hidden, hidden, 3, padding=1, groups=hidden, batch_norm=True)
+        self.project = Conv2d(hidden, channels, 1, batch_norm=True)
+        self.clip = nn.ReLU6()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the block to x, ``(N, channels, H, W)``."""
+        return x + self.project(self.clip(self.depthwise(self.clip(self.expand(x)))))
+
+
+class SmallCNN(nn.Module):
+    """Convolution, pooling, convolution, mean over the image, classifier."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = Conv2d(3, 4, 3, padding=1, relu=True)
+        self.pool = nn.MaxPool2d(2)
+        self.second = Conv2d(4, 8, 3, padding=1, relu=True)
+        self.classifier = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify x, ``(N, 3, H, W)``."""
+        return self.classifier(self.second(self.pool(self.first(x))).mean([2, 3]))
+
+
+class Attention(nn.Module):
+    """One head of self-attention. Its matrix products and its softmax are not quantized by XNNPACK's quantizer."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(features, features)
+        self.key = nn.Linear(features, features)
+        self.value = nn.Linear(features, features)
+        self.output = nn.Linear(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over x, ``(N, length, features)``."""
+        scores = self.query(x) @ self.key(x).transpose(1, 2)
+        return self.output(torch.softmax(scores * 0.25, -1) @ self.value(x))

@@ -10,11 +10,13 @@ import torch
 
 from pt2e_ci.cases.catalogue import Claim
 from pt2e_ci.checks.digest import Digest
+from pt2e_ci.checks.exactness import Exactness
 from pt2e_ci.checks.grids import find_grid, integer_frontier, output_nodes, runtime_scales
 from pt2e_ci.checks.numerics import Comparison
 from pt2e_ci.checks.recording import record, replay
 from pt2e_ci.checks.seed_rule import seed_check
 from pt2e_ci.checks.structure import Structure, read_structure, still_float
+from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.operators import family_of
 from pt2e_ci.outcomes import Outcome
 
@@ -36,6 +38,8 @@ class Judgement:
     reason: str | None
     structure: dict[str, Any]
     numerics: dict[str, Any]
+    exact: dict[str, Any]
+    engines: dict[str, Any]
     seed_check: dict[str, Any]
     deterministic: bool
     digest: str | None
@@ -51,8 +55,15 @@ def judge(
     reference: GraphModule,
     rewrites: Mapping[str, int] | None,
     inputs: Sequence[InputSet],
+    *,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    engines: Sequence[str] = (),
 ) -> Judgement:
-    """Run both programs on every input set and compare them. Raises what a program raises."""
+    """Run both programs on every input set, and compare them with each other and with the exact result.
+
+    `engines` names those whose kernels are measured beside; what they give is no part of the verdict.
+    Raises what a program raises.
+    """
     calibration = inputs[0].tensors
     qdq_recording, reference_recording = record(qdq, calibration), record(reference, calibration)
     _check_outputs(qdq_recording, reference_recording)
@@ -62,16 +73,18 @@ def judge(
     grids = [find_grid(node) for node in output_nodes(qdq)]
     qdq_levels = integer_frontier(qdq, qdq_recording)
     levels = integer_frontier(reference, reference_recording)
-    keep = [*qdq_levels, *runtime_scales(grids)]
+    exactness = Exactness(qdq, reference, reference_recording, rounding, engines)
+    keep = [*qdq_levels, *runtime_scales(grids), *exactness.keep_of_qdq]
 
     comparison, digest, deterministic = Comparison(), Digest(), True
     seed: dict[str, Any] = {}
     for given in inputs:
         expected = replay(qdq, given.tensors, keep)
-        actual = replay(reference, given.tensors, levels)
+        actual = replay(reference, given.tensors, [*levels, *exactness.keep_of_reference])
         for a, b, grid in zip(actual.outputs, expected.outputs, grids, strict=True):
             if isinstance(b, torch.Tensor):
                 comparison.add(a, b, grid.steps(expected, b) if grid else None)
+        exactness.add(given.tensors, expected, actual, grids)
         if not seed:
             seed = seed_check(case.seed_rule, qdq, reference, expected.outputs, actual.outputs)
         _take_in(digest, given.label, (expected.kept, qdq_levels), (actual.kept, levels))
@@ -79,7 +92,7 @@ def judge(
         for once, program, kept in ((expected, qdq, keep), (actual, reference, levels)):
             deterministic = deterministic and _same(once, replay(program, given.tensors, kept))
 
-    outcome, reason = _verdict(case, qdq_structure, structure, comparison)
+    outcome, reason = _verdict(case, qdq_structure, structure, comparison, exactness)
     if not deterministic:
         outcome, reason = Outcome.MISMATCH, "the same inputs gave other values when they were run again"
     return Judgement(
@@ -95,28 +108,55 @@ def judge(
             # Upstream's dynamic linear gives float64, for its scale is one: no wrong number, but worth a look.
             "outputs": [_describe(output) for output in reference_recording.outputs],
         },
-        numerics={"reference_vs_qdq": comparison.record()},
+        numerics={
+            "reference_vs_qdq": comparison.record(),
+            "reference_vs_exact": exactness.reference.record(),
+            "qdq_vs_exact": exactness.qdq.record(),
+        },
+        exact=exactness.record(),
+        engines=exactness.kernels.record(),
         seed_check=seed,
         deterministic=deterministic,
         digest=digest.value(),
     )
 
 
-def _verdict(case: Case, qdq: Structure, reference: Structure, comparison: Comparison) -> tuple[Outcome, str | None]:
-    """Weigh the numbers first: a program that computes something else is wrong however it does it."""
+def _verdict(
+    case: Case, qdq: Structure, reference: Structure, comparison: Comparison, exactness: Exactness
+) -> tuple[Outcome, str | None]:
+    """Weigh the numbers before the structure: a program that computes something else is wrong however it does it.
+
+    Before both, the quantizer must have annotated what the case is about.
+    """
+    if not qdq.annotated:
+        return Outcome.VACUOUS, "the quantizer annotated nothing"
+    # Whether an activation is part of the operator before it or annotated by itself differs from torch to torch.
+    annotated = [
+        operator.name
+        for operator in qdq.operators
+        if operator.quantized and (not operator.is_activation or operator.name in case.annotated)
+    ]
+    if case.annotated and _families(annotated) != _families(case.annotated):
+        found, wanted = (", ".join(sorted(names)) for names in (annotated, case.annotated))
+        return Outcome.VACUOUS, f"the quantizer annotated {found}, where the case is about {wanted}"
     if comparison.max_lsb > case.max_lsb:
         return Outcome.MISMATCH, f"up to {comparison.max_lsb:g} LSB apart; {case.max_lsb:g} allowed"
     if comparison.max_absolute > case.max_absolute:
         return Outcome.MISMATCH, f"up to {comparison.max_absolute:.3g} apart; {case.max_absolute:g} allowed"
+    exact = exactness.reference
+    if exact.max_lsb > case.max_lsb:
+        return Outcome.MISMATCH, f"up to {exact.max_lsb:g} LSB from the exact result; {case.max_lsb:g} allowed"
+    if exact.max_absolute > case.max_absolute:
+        return Outcome.MISMATCH, f"up to {exact.max_absolute:.3g} from the exact result; {case.max_absolute:g} allowed"
+    if exact.differing > case.max_differing:
+        share = f"{exact.differing:.0%} of the outputs are not the exact ones"
+        return Outcome.MISMATCH, f"{share}; {case.max_differing:.0%} allowed"
     if comparison.off_grid:
         return Outcome.MISMATCH, f"{comparison.off_grid} outputs lie off the grid of the quantize node"
     if not comparison.compared:
         return Outcome.VACUOUS, "no output value was compared"
-    if not qdq.annotated:
-        return Outcome.VACUOUS, "the quantizer annotated nothing"
-    if case.annotated and _families(qdq.annotated.elements()) != _families(case.annotated):
-        found, wanted = (", ".join(sorted(names)) for names in (qdq.annotated.elements(), case.annotated))
-        return Outcome.VACUOUS, f"the quantizer annotated {found}, where the case is about {wanted}"
+    if exactness.unavailable or not exact.compared:
+        return Outcome.VACUOUS, f"no exact result to compare with: {exactness.unavailable or 'every input has a NaN'}"
     if Claim.COMPUTE in case.claims:
         if left := still_float(qdq, reference):
             in_float = {operator.name for operator in reference.operators if not operator.integer}
@@ -160,7 +200,7 @@ def _describe(value: object) -> str:
 def _same(once: Recording, again: Recording) -> bool:
     """Tell whether two runs gave the same outputs and levels, bit by bit, NaN for NaN."""
     pairs = [*zip(once.outputs, again.outputs, strict=True)]
-    pairs += [(value, again.kept[node]) for node, value in once.kept.items()]
+    pairs += [(once.kept[node], value) for node, value in again.kept.items()]
     return all(
         bool(((a == b) | ((a != a) & (b != b))).all()) if isinstance(a, torch.Tensor) else a == b for a, b in pairs
     )

@@ -103,6 +103,12 @@ class Comparison:
         """The largest difference of outputs on no grid; infinite where one is not finite."""
         return self._absolute.worst
 
+    @property
+    def differing(self) -> float:
+        """The share of values that differ at all."""
+        steps = self._steps()
+        return (steps.differing + self._absolute.differing) / max(self.compared, 1)
+
     def record(self) -> dict[str, Any]:
         """Return the report's fields: in LSB where any output is on a grid, with the others beside."""
         absolute, steps = self._absolute.record("absolute"), self._steps()

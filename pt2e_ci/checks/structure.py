@@ -43,7 +43,8 @@ class Operator:
         name: the operator, as in ``conv2d``.
         node: the node that calls it.
         integer: whether every operand is an integer tensor.
-        quantized: whether every operand comes out of a dequantize node, as a quantizer's annotation makes it.
+        quantized: whether a quantizer annotated it: every operand comes out of a dequantize node, and the result
+            goes to a quantize node (that of a contraction may stay in float, as in dynamic quantization).
         is_activation: whether it may be no more than a clamp, where it is integer.
 
     """
@@ -204,7 +205,9 @@ class _Reader:
             node=node.name,
             # An operator whose operands are not found, or whose inside is not seen, is not known to be integer.
             integer=seen and bool(operands) and all(self._is_integer(operand) for operand in operands),
-            quantized=bool(operands) and all(operand in self._dequantized for operand in operands),
+            quantized=bool(operands)
+            and all(operand in self._dequantized for operand in operands)
+            and (kind is Kind.CONTRACTION or _is_quantized_again(node)),
             is_activation=kind is Kind.ACTIVATION,
         )
 
@@ -236,3 +239,16 @@ class _Reader:
         if inner.operators:
             self._compute.add(node)
         return Structure(tuple(replace(operator, node=node.name) for operator in inner.operators), inner.qdq)
+
+
+def _is_quantized_again(node: Node) -> bool:
+    """Tell whether what a node gives goes to a quantize node, through what may be fused into the operator."""
+    for user in node.users:
+        if user.op not in ("call_function", "call_method"):
+            continue
+        target = call_of(user)[0]
+        if kind_of(target) is Kind.QDQ and name_of(target).startswith("quantize"):
+            return True
+        if kind_of(target) in (Kind.NEUTRAL, Kind.ACTIVATION) and _is_quantized_again(user):
+            return True
+    return False

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch.fx import GraphModule
+
+from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.flows.patterns import exporters_of, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
-
-    from torch.fx import GraphModule
 
     from pt2e_ci.flows.homes import Home
 
+ENTRY_POINTS = "pt2e_ci.representations"
+"""The group of entry points under which a package offers representations by name."""
+
+Representation = Callable[[GraphModule], GraphModule]
 # One of these names of upstream's rewrite module replaces a pattern, whatever the torch.
 _REPLACERS = ("replace_pattern", "replace_pattern_with_filters")
 
@@ -28,6 +38,46 @@ class Reference:
 
     program: GraphModule
     rewrites: Mapping[str, int] | None
+
+
+def load_representation(name: str) -> Representation:
+    """Return a representation by ``module:function``, or by the name of an entry point of ``pt2e_ci.representations``.
+
+    The working directory is searched first, as ``python -m`` does.
+
+    Raises:
+        InputError: there is no such function, or its module cannot be imported.
+
+    """
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    module_name, colon, attribute = found.get(name, name).partition(":")
+    if not colon or not module_name or not attribute:
+        raise InputError(f"{name!r} is no representation: write package.module:function, or the name of an entry point")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: Any = import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        raise InputError(f"{module_name} cannot be imported for --representation: {one_line(error)}") from None
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise InputError(f"{module_name} has no {attribute!r} for --representation: check its name")
+        value = getattr(value, part)
+    if not callable(value):
+        raise InputError(f"{name} is no function: a representation takes a Q/DQ GraphModule and returns a GraphModule")
+    representation: Representation = value
+    return representation
+
+
+def apply(representation: Representation, qdq: GraphModule) -> Reference:
+    """Turn a copy of a Q/DQ program into a reference program by a representation of the user's.
+
+    Raises what it raises, and TypeError if it returns anything but a program.
+    """
+    program = representation(copy.deepcopy(qdq))
+    if not isinstance(program, GraphModule):
+        raise TypeError(f"the representation returned {type(program).__name__}, where a GraphModule is needed")
+    return Reference(program, None)
 
 
 def apply_upstream(home: Home, qdq: GraphModule) -> Reference:

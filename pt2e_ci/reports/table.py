@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pt2e_ci.reports.record import Report
 
-COLUMNS = ("Case", "Outcome", "Integer", "Difference", "Differing", "Seed's rule", "Why")
+COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Kernels to exact", "Seed's rule", "Why")
 
 _STYLES = {"pass": "green", "skip": "cyan"}
 _EMPTY = "\N{EN DASH}"
@@ -63,6 +63,8 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
     structure = case["structure"]
     integer = f"{structure['integer']}/{structure['integer'] + structure['float']}" if structure else _EMPTY
     numbers = case["numerics"].get("reference_vs_qdq")
+    exact = case["numerics"].get("reference_vs_exact")
+    exact = exact if exact and exact["compared"] else None
     seed = case["seed_check"]
     why = case["complaint"] if outcome.startswith("pass") else case["reason"]
     return (
@@ -70,7 +72,9 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
         outcome,
         integer,
         difference(numbers) if numbers else _EMPTY,
-        f"{numbers['differing']:.0%}" if numbers else _EMPTY,
+        difference(exact) if exact else _EMPTY,
+        f"{exact['differing']:.0%}" if exact else _EMPTY,
+        kernels(case["engines"]),
         seed["outcome"] if seed else _EMPTY,
         why or "",
     )
@@ -85,6 +89,15 @@ def difference(numbers: dict[str, Any]) -> str:
     return f"{numbers['max']:.1e}"
 
 
+def kernels(engines: dict[str, Any]) -> str:
+    """Write how far each engine's kernels are from the exact result, in LSB; engines that agree share a number."""
+    found: dict[str, list[str]] = {}
+    for engine, numbers in engines.items():
+        if numbers.get("compared"):
+            found.setdefault("not finite" if numbers["not_finite"] else f"{numbers['max']:.4g}", []).append(engine)
+    return "; ".join(f"{largest}: {', '.join(sorted(names))}" for largest, names in sorted(found.items())) or _EMPTY
+
+
 def describe(report: Report) -> str:
     """Say in one line what was run, and on what."""
     run = report.run
@@ -95,6 +108,8 @@ def describe(report: Report) -> str:
         f"Python {run['python']}",
         "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"]),
     ]
+    if run.get("representation", "upstream") != "upstream":
+        parts.append(f"representation {run['representation']}")
     if run["emulated"]:
         parts.append("emulated")
     if run["reused"]:
@@ -125,7 +140,7 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
     several = len(reports) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, no_wrap=column in ("Case", "Integer", "Difference", "Differing"))
+        table.add_column(column, no_wrap=column in ("Case", "Integer", "To Q/DQ", "To exact", "Inexact"))
     if several:
         table.add_column("Cells")
     for row in rows(reports):

@@ -60,6 +60,7 @@ def case_record(result: Result, expectations: Expectations, complaint: str | Non
         "reason": result.reason,
         "structure": result.structure,
         "numerics": result.numerics,
+        "exact": result.exact,
         "engines": result.engines,
         "seed_check": result.seed_check,
         "deterministic": result.deterministic,

@@ -20,6 +20,8 @@ from pt2e_ci.unchanged import result_key
 if TYPE_CHECKING:
     import pytest
 
+# The schemes of `pt2e_ci.exact.rounding`, which imports torch.
+ROUNDINGS = ("half_even", "half_away", "truncate")
 _TIMEOUT_SECONDS = 300
 _MOST_WORKERS = 4
 _CASES_PER_WORKER = 5
@@ -36,6 +38,10 @@ class Settings:
     seed: int
     report: Path | None
     """Where the report goes; None for standard output."""
+    representation: str | None
+    """What makes the reference programs, as the user named it; None for upstream's own."""
+    rounding: str
+    """The rounding scheme of the exact result."""
     pattern_cache: Path | None
     """The folder where upstream's pattern graphs are kept; None to export them anew each time."""
 
@@ -59,17 +65,27 @@ def add_options(parser: pytest.Parser) -> None:
         help="if the report is there and nothing that it depends on has changed, show it and run nothing",
     )
     group.addoption("--flow", metavar="HOME", help=f"home of the PT2E flow, one of: {', '.join(FLOWS)}")
+    group.addoption(
+        "--representation",
+        metavar="MODULE:FUNCTION",
+        help="what turns a Q/DQ program into a reference program, in place of upstream's own; or an entry point's name",
+    )
+    group.addoption(
+        "--rounding",
+        default=ROUNDINGS[0],
+        metavar="SCHEME",
+        help=f"the rounding scheme of the exact result, one of: {', '.join(ROUNDINGS)} (default %(default)s)",
+    )
     group.addoption("--seed", type=int, default=0, help="seed of weights and inputs (default 0)")
     group.addoption(
         "--expectations",
         type=Path,
-        default=EXPECTATIONS_FILE,
         metavar="FILE",
         help="the known defects, in place of those that the package lists",
     )
     group.addoption(
         "--pattern-cache",
-        default=str(_cache_folder()),
+        default=str(cache_folder()),
         metavar="DIR",
         help="where upstream's exported pattern graphs are kept (default %(default)s), or off",
     )
@@ -89,7 +105,14 @@ def make_settings(option: Any) -> Settings:
             raise unknown("capability", name, CAPABILITIES)
     cases = select_cases(option.case)
     cell = current_cell(option.flow)
-    entries = load_expectations(case_names(), load_cells().cells, option.expectations)
+    entries = load_expectations(case_names(), load_cells().cells, option.expectations or EXPECTATIONS_FILE)
+    if option.representation and not option.expectations:
+        # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
+        entries = [entry for entry in entries if entry.of_quantizer]
+    if option.rounding not in ROUNDINGS:
+        raise unknown("rounding scheme", option.rounding, ROUNDINGS)
+    if option.representation == "":
+        raise InputError("--representation needs package.module:function, or the name of an entry point")
     if not option.pattern_cache:
         raise InputError("--pattern-cache needs the name of a folder, or off")
     report = None
@@ -106,6 +129,8 @@ def make_settings(option: Any) -> Settings:
         required,
         option.seed,
         report,
+        option.representation,
+        option.rounding,
         pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
     )
 
@@ -124,9 +149,12 @@ def _check_selection(option: Any) -> None:
 def key_of(option: Any) -> str:
     """Return the digest of all that the results depend on."""
     # What decides which cases are run, with what, and how they are judged.
-    names = ("case", "require", "flow", "seed", "keyword", "markexpr", "deselect", "plugins")
+    names = (
+        *("case", "require", "flow", "representation", "rounding", "seed"),
+        *("keyword", "markexpr", "deselect", "plugins"),
+    )
     options = {name: value for name in names if (value := getattr(option, name))}
-    if option.expectations != EXPECTATIONS_FILE:
+    if option.expectations:
         options["expectations"] = option.expectations.read_text(encoding="utf-8")
     return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
 
@@ -141,7 +169,7 @@ def _workers(cases: int) -> int:
     return int(told) if told.isdecimal() and int(told) else min(cores, _MOST_WORKERS, -(-cases // _CASES_PER_WORKER))
 
 
-def _cache_folder() -> Path | str:
+def cache_folder() -> Path | str:
     """Return the user's cache folder, by the XDG convention; "off" for a user without a home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")

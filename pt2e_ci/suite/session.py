@@ -59,6 +59,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         settings = config.stash[_SETTINGS] = make_settings(config.option)
         if _is_worker(config):
             return None
+        if settings.representation:
+            from pt2e_ci.flows.representation import load_representation
+
+            load_representation(settings.representation)  # so that a mistake in it costs no run
         key = config.stash[_KEY] = key_of(config.option)
         if config.option.reuse and _reuse(settings, key):
             return 0

@@ -11,8 +11,10 @@ import torch
 
 from pt2e_ci.capabilities import CAPABILITIES, Capabilities, detect
 from pt2e_ci.cells import installed, platform_tag
+from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.flows.homes import Home, import_home
 from pt2e_ci.flows.patterns import PatternGraphs
+from pt2e_ci.flows.representation import Representation, load_representation
 from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import SCHEMA
 from pt2e_ci.running import run_case
@@ -64,10 +66,17 @@ def patterns(pytestconfig: pytest.Config, settings: Settings, home: Home) -> Ite
         scratch_of(pytestconfig).add_note(note)
 
 
+@pytest.fixture(scope="session")
+def representation(settings: Settings) -> Representation | None:
+    """Import the user's representation, if there is one."""
+    return load_representation(settings.representation) if settings.representation else None
+
+
 def test_case(
     case: Case,
     settings: Settings,
     capabilities: Capabilities,
+    representation: Representation | None,
     request: pytest.FixtureRequest,
 ) -> None:
     """Take one case through the flow; it fails where the outcome is not the expected one."""
@@ -83,7 +92,10 @@ def test_case(
             case,
             request.getfixturevalue("home"),
             settings.seed,
+            representation=representation,
             patterns=request.getfixturevalue("patterns"),
+            rounding=Rounding(settings.rounding),
+            engines=(*capabilities.engines, *["xnnpack"] * capabilities.xnnpack),
             enter=stage_writer(request.config, case),
         )
         record = case_record(result, settings.expectations)
@@ -125,6 +137,7 @@ def _run_record(settings: Settings, found: Capabilities) -> dict[str, Any]:
             for distribution in sorted(metadata.distributions(), key=lambda d: d.name.lower())
         },
         "required": [*settings.required],
+        "representation": settings.representation or "upstream",
         "seed": settings.seed,
         "started": now(),
         "host": host_name(),

@@ -1,0 +1,173 @@
+"""Measures the checks: the exact control must pass every case, and each fault must be caught by one."""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pt2e_ci.cases.catalogue import CASES, UPSTREAM
+from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.checks.judge import Judgement, judge
+from pt2e_ci.controls.faults import FAULTS, describe
+from pt2e_ci.controls.integer import integer_representation
+from pt2e_ci.errors import one_line
+from pt2e_ci.flows.exporting import export
+from pt2e_ci.outcomes import Outcome
+from pt2e_ci.reports.table import width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.cases.catalogue import Case
+    from pt2e_ci.cases.inputs import InputSet
+    from pt2e_ci.cells import Cell
+    from pt2e_ci.expectations import Expectation
+    from pt2e_ci.flows.homes import Home
+    from pt2e_ci.flows.patterns import PatternGraphs
+
+
+@dataclass(frozen=True)
+class Catch:
+    """How a wrong program was found out: the case, its outcome, and the reason."""
+
+    case: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of one representation.
+
+    Attributes:
+        name: the fault, or ``exact`` for the one that is right.
+        description: what is wrong with it.
+        caught: how our checks found it out; None if they did not.
+        seed_caught: the case in which upstream's rule, on upstream's own cases, found it out; None if in none.
+
+    """
+
+    name: str
+    description: str
+    caught: Catch | None
+    seed_caught: str | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    case: Case
+    qdq: GraphModule
+    sets: list[InputSet]
+    exact: GraphModule
+    """The program of the exact control."""
+    seed_counts: bool
+    """Whether upstream's rule passes on it, so that it can say something of a fault."""
+
+
+class Controls:
+    """The cases, converted once, to try representations on.
+
+    Attributes:
+        failed: the cases that the exact control does not pass; faults are not tried on them.
+
+    """
+
+    def __init__(self, cases: Iterable[Case], home: Home, seed: int, patterns: PatternGraphs | None = None) -> None:
+        """Convert each case, and judge the exact control on it."""
+        self._prepared: list[_Prepared] = []
+        self.failed: list[Catch] = []
+        for case in cases:
+            sets = input_sets(case, seed)
+            prepared = home.prepare(export(build_model(case, seed), sets[0].tensors), home.quantizer(case.scheme))
+            with torch.no_grad():
+                prepared(*sets[0].tensors)
+            with patterns.serve() if patterns else nullcontext():
+                qdq = home.convert(prepared)
+            exact = integer_representation(qdq)
+            judgement = judge(case, qdq, exact, None, sets)
+            if judgement.outcome is not Outcome.PASS:
+                self.failed.append(Catch(case.name, judgement.outcome, judgement.reason or ""))
+                continue
+            counts = case in UPSTREAM and judgement.seed_check["outcome"] == Outcome.PASS
+            self._prepared.append(_Prepared(case, qdq, sets, exact, counts))
+
+    def score(self, name: str) -> Score:
+        """Try a fault on every case until it is caught, and on all cases that upstream's rule says something of."""
+        caught: Catch | None = None
+        seed_caught: str | None = None
+        for prepared in self._prepared:
+            needed = caught is None or (prepared.seed_counts and seed_caught is None)
+            if not needed:
+                continue
+            try:
+                program = FAULTS[name](prepared.qdq)
+                if _same_program(program, prepared.exact):
+                    continue
+                judgement: Judgement = judge(prepared.case, prepared.qdq, program, None, prepared.sets)
+                outcome, reason = judgement.outcome, judgement.reason or ""
+                seed = judgement.seed_check["outcome"] != Outcome.PASS
+            except Exception as error:  # a program that fails is caught, too
+                outcome, reason, seed = Outcome.ERROR, one_line(error), True
+            if outcome is not Outcome.PASS and caught is None:
+                caught = Catch(prepared.case.name, outcome, reason)
+            if seed and prepared.seed_counts and seed_caught is None:
+                seed_caught = prepared.case.name
+        return Score(name, describe(name), caught, seed_caught)
+
+
+def _same_program(a: GraphModule, b: GraphModule) -> bool:
+    """Tell whether two programs have the same code and the same constants: the fault does not show in this case."""
+    constants, others = dict(a.named_buffers()), dict(b.named_buffers())
+    return (
+        a.code == b.code
+        and constants.keys() == others.keys()
+        and all(torch.equal(value, others[name]) for name, value in constants.items())
+    )
+
+
+def known_of_quantizer(entries: Iterable[Expectation], cell: Cell) -> set[str]:
+    """Return the cases in which a cell's quantizer leaves out what they are about, so that no representation passes."""
+    return {
+        case.name
+        for entry in entries
+        for case in CASES
+        if entry.of_quantizer and entry.applies_to_cell(cell) and fnmatchcase(case.name, entry.case)
+    }
+
+
+def to_json(scores: Sequence[Score], failed: Sequence[Catch]) -> dict[str, Any]:
+    """Return scores as JSON can hold them; `failed` are the cases that the exact control does not pass."""
+    return {"exact_failed": [asdict(catch) for catch in failed], "faults": [asdict(score) for score in scores]}
+
+
+def render(scores: Sequence[Score], failed: Sequence[Catch]) -> str:
+    """Return a table of scores for the terminal, with the totals below it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("Fault", "What is wrong", "Caught in", "Because", "Upstream's rule"):
+        table.add_column(title, no_wrap=title in ("Fault", "Caught in", "Upstream's rule"))
+    for score in scores:
+        caught = score.caught
+        found = (caught.case, f"{caught.outcome}: {caught.reason}") if caught else ("not caught", "")
+        table.add_row(score.name, score.description, *found, score.seed_caught or "misses it")
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width(), highlight=False)
+    console.print(table)
+    for catch in failed:
+        console.print(f"the exact control does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
+    ours = sum(score.caught is not None for score in scores)
+    theirs = sum(score.seed_caught is not None for score in scores)
+    console.print(
+        f"{len(scores)} faults: {ours} caught; upstream's rule on upstream's own cases catches {theirs}",
+        soft_wrap=True,
+    )
+    return buffer.getvalue()

@@ -1,0 +1,216 @@
+"""Runs a Q/DQ program in real-number arithmetic."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import GraphModule, Interpreter, Node
+from torch.utils._pytree import tree_flatten, tree_map
+
+from pt2e_ci.exact.arithmetic import MOVES, OPERATORS, SAME
+from pt2e_ci.exact.reals import Real, scaled
+from pt2e_ci.exact.rounding import Rounding, to_levels
+from pt2e_ci.operators import Kind, call_of, kind_of, name_of, named_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass
+class Exact:
+    """What a program gives in real-number arithmetic.
+
+    Attributes:
+        outputs: the leaves of its output, tensors as float64: real numbers, rounded once.
+        levels: the levels that each quantize node gives, int64.
+        approximated: operators without an exact form, which were computed in float64.
+
+    """
+
+    outputs: list[Any] = field(default_factory=list)
+    levels: dict[Node, torch.Tensor] = field(default_factory=dict)
+    approximated: list[str] = field(default_factory=list)
+
+
+def run_exactly(
+    program: GraphModule,
+    inputs: Iterable[torch.Tensor],
+    *,
+    runtime: Mapping[Node, Any],
+    operands: Mapping[Node, torch.Tensor] | None = None,
+    rounding: Rounding = Rounding.HALF_EVEN,
+) -> Exact:
+    """Run a Q/DQ program on real numbers.
+
+    Args:
+        program: a Q/DQ program; not changed.
+        inputs: its float inputs.
+        runtime: the values of the nodes that `runtime_nodes` names: scales and zero points that the program
+            works out from its input are taken as it had them.
+        operands: levels to go on with after a quantize node, in place of the exact ones: with a program's own
+            levels, `Exact.levels` says what each operator should have made of the operands that it had.
+        rounding: how a real number of steps becomes a whole one.
+
+    """
+    runner = _Runner(program, runtime, operands or {}, rounding)
+    with torch.no_grad():
+        output = runner.run(*[Real.of_floats(value) if _is_float(value) else value for value in inputs])
+    leaves = tree_flatten(output)[0]
+    runner.exact.outputs = [leaf.floats() if isinstance(leaf, Real) else leaf for leaf in leaves]
+    return runner.exact
+
+
+def quantize_nodes(program: GraphModule) -> list[Node]:
+    """Return the nodes that take a float tensor that depends on the inputs to levels, in order."""
+    return [node for node in program.graph.nodes if _is(node, "quantize_per")]
+
+
+def runtime_nodes(program: GraphModule) -> list[Node]:
+    """Return the scales and zero points that a program works out at run time."""
+    found = []
+    for node in program.graph.nodes:
+        if _is(node, "quantize_per") or _is(node, "dequantize_per"):
+            arguments = named_arguments(node)
+            found += [value for name in _PARAMETERS if isinstance(value := arguments.get(name), Node)]
+    return [node for node in dict.fromkeys(found) if node.op not in ("get_attr", "placeholder")]
+
+
+_PARAMETERS = ("scale", "scales", "zero_point", "zero_points")
+
+
+def _is(node: Node, prefix: str) -> bool:
+    return node.op == "call_function" and kind_of(node.target) is Kind.QDQ and name_of(node.target).startswith(prefix)
+
+
+class _Runner(Interpreter):
+    def __init__(
+        self,
+        program: GraphModule,
+        runtime: Mapping[Node, Any],
+        operands: Mapping[Node, torch.Tensor],
+        rounding: Rounding,
+    ) -> None:
+        super().__init__(program)
+        self.exact = Exact()
+        self._runtime = runtime
+        self._operands = operands
+        self._rounding = rounding
+
+    def run_node(self, n: Node) -> Any:
+        if n in self._runtime:
+            return self._runtime[n]
+        if n.op not in ("call_function", "call_method", "call_module"):
+            return super().run_node(n)
+        if n.op == "call_module":
+            return self._approximate(n)
+        kind, name = kind_of(call_of(n)[0]), name_of(call_of(n)[0])
+        if kind is Kind.QDQ and name.startswith(("quantize_per", "dequantize_per")) and named_arguments(n):
+            arguments = {key: self._value(value) for key, value in named_arguments(n).items()}
+            if name.startswith("dequantize"):
+                return _dequantize(arguments)
+            levels = self.exact.levels[n] = _quantize(arguments, self._rounding)
+            return self._operands.get(n, levels)
+        if kind is Kind.STATISTIC and n.users and all(user in self._runtime for user in n.users):
+            return None  # a range, from which come scales that are given
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if not any(isinstance(leaf, Real) for leaf in tree_flatten((args, kwargs))[0]):
+            return super().run_node(n)
+        try:
+            return self._operate(n, name, args, kwargs)
+        except Exception:  # no exact form of this operator, of these operands, or of this overload
+            return self._approximate(n)
+
+    def _operate(self, node: Node, name: str, args: Any, kwargs: Any) -> Any:
+        """Compute an operator exactly; raise if it cannot be."""
+        if name in SAME:
+            return args[0]
+        if name == "getitem" and not isinstance(args[0], Real):
+            return args[0][args[1]]
+        if name in MOVES:
+            moved = [self._call(node, (term.integers, *args[1:]), kwargs) for term in args[0].terms]
+            return args[0].of_parts(moved)
+        return OPERATORS[name](
+            **{key.removeprefix("_"): self._real(value) for key, value in named_arguments(node).items()}
+        )
+
+    def _approximate(self, node: Node) -> Any:
+        """Compute an operator in float64, or in float32 where it will have nothing else."""
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        for dtype in (torch.float64, torch.float32):
+            with suppress(Exception):
+                floats = tree_map(partial(_as_float, dtype), (args, kwargs))
+                result = self._call(node, *floats)
+                break
+        else:
+            result = self._call(node, *tree_map(partial(_as_float, torch.float32), (args, kwargs)))
+        if any(_is_float(leaf) for leaf in tree_flatten(result)[0]):
+            self.exact.approximated.append(name_of(call_of(node)[0]) if node.op != "call_module" else str(node.target))
+        return tree_map(lambda value: Real.of_floats(value, exact=False) if _is_float(value) else value, result)
+
+    def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
+        """Call what a node calls, on other values."""
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        target = self.module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+        return target(*args, **kwargs)
+
+    def _value(self, argument: Any) -> Any:
+        return self.env[argument] if isinstance(argument, Node) else argument
+
+    def _real(self, argument: Any) -> Any:
+        """Return an argument's value, numbers and float tensors as `Real` where a tensor is meant."""
+        if isinstance(argument, list | tuple) and any(isinstance(item, Node) for item in argument):
+            return [self._real(item) for item in argument]
+        value = self._value(argument)
+        if isinstance(argument, Node) and isinstance(value, torch.Tensor):
+            return Real.of_floats(value)
+        return value
+
+
+def _quantize(arguments: dict[str, Any], rounding: Rounding) -> torch.Tensor:
+    real = arguments["input"]
+    real = real if isinstance(real, Real) else Real.of_floats(real)
+    low, high = arguments["quant_min"], arguments["quant_max"]
+    if "axis" not in arguments:
+        scale, zero_point = _rational(arguments["scale"]), int(arguments["zero_point"])
+        return to_levels(real, scale, zero_point, low, high, rounding)
+    axis, scales = arguments["axis"], arguments["scales"].flatten().tolist()
+    channels = [
+        to_levels(real.map(partial(_select, axis, index)), Fraction(scale), int(zero_point), low, high, rounding)
+        for index, (scale, zero_point) in enumerate(zip(scales, arguments["zero_points"].tolist(), strict=True))
+    ]
+    return torch.stack(channels, axis)
+
+
+def _select(axis: int, index: int, integers: torch.Tensor) -> torch.Tensor:
+    return integers.select(axis, index)
+
+
+def _dequantize(arguments: dict[str, Any]) -> Real:
+    levels = arguments["input"].to(torch.int64)
+    if "axis" not in arguments:
+        return Real.of_integers(levels - int(arguments["zero_point"]), _rational(arguments["scale"]))
+    axis = arguments["axis"]
+    shape = [1] * levels.dim()
+    shape[axis] = -1
+    zero_points = arguments["zero_points"]
+    offset = 0 if zero_points is None else zero_points.to(torch.int64).reshape(shape)
+    return scaled(levels - offset, [Fraction(scale) for scale in arguments["scales"].flatten().tolist()], axis)
+
+
+def _rational(scale: Any) -> Fraction:
+    return Fraction(float(scale))
+
+
+def _as_float(dtype: torch.dtype, value: Any) -> Any:
+    value = value.floats() if isinstance(value, Real) else value
+    return value.to(dtype) if _is_float(value) else value
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()

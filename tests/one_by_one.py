@@ -1,0 +1,218 @@
+"""A second computation of a Q/DQ program, to hold the oracle against: Python's fractions, one element at a time.
+
+It shares nothing with `pt2e_ci.exact` and knows no tensors: an array is a shape and a list of numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch.fx import Interpreter
+
+
+@dataclass(frozen=True)
+class Array:
+    shape: tuple[int, ...]
+    values: tuple
+
+    def at(self, *index):
+        place = 0
+        for size, position in zip(self.shape, index, strict=True):
+            place = place * size + position
+        return self.values[place]
+
+    @classmethod
+    def of(cls, tensor):
+        return cls(tuple(tensor.shape), tuple(Fraction(value) for value in tensor.flatten().tolist()))
+
+    @classmethod
+    def made(cls, shape, function):
+        return cls(tuple(shape), tuple(function(*index) for index in itertools.product(*map(range, shape))))
+
+    def each(self, function):
+        return Array(self.shape, tuple(function(value) for value in self.values))
+
+
+def broadcast(a, b, function):
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+
+    def pick(array, index):
+        own = index[len(index) - len(array.shape) :]
+        return array.at(*(0 if size == 1 else position for size, position in zip(array.shape, own, strict=True)))
+
+    return Array.made(shape, lambda *index: function(pick(a, index), pick(b, index)))
+
+
+def pair(value):
+    values = [value] if isinstance(value, int) else list(value)
+    return values * 2 if len(values) == 1 else values
+
+
+def quantize(x, scale, zero_point, low, high, _dtype=None):
+    if not isinstance(x, Array):
+        x = Array.of(x)
+    scale, zero_point = Fraction(float(scale)), int(zero_point)
+    return x.each(lambda value: max(low, min(high, round(value / scale) + zero_point)))
+
+
+def dequantize(levels, scale, zero_point, *_):
+    if isinstance(levels, torch.Tensor):
+        levels = Array.of(levels)
+    scale, zero_point = Fraction(float(scale)), int(zero_point)
+    return levels.each(lambda level: (level - zero_point) * scale)
+
+
+def dequantize_per_channel(levels, scales, zero_points, axis, *_):
+    levels = Array.of(levels)
+    scales, zero_points = [Fraction(scale) for scale in scales.tolist()], zero_points.tolist()
+    return Array.made(levels.shape, lambda *index: (levels.at(*index) - zero_points[index[axis]]) * scales[index[axis]])
+
+
+def linear(x, weight, bias=None):
+    rows, inner = weight.shape
+    columns = [weight.values[row * inner : (row + 1) * inner] for row in range(rows)]
+    values = []
+    for start in range(0, len(x.values), inner):
+        part = x.values[start : start + inner]
+        for row, column in enumerate(columns):
+            total = sum((a * b for a, b in zip(part, column, strict=True)), Fraction(0))
+            values.append(total + (Fraction(float(bias[row])) if bias is not None else 0))
+    return Array((*x.shape[:-1], rows), tuple(values))
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    stride, padding, dilation = map(pair, (stride, padding, dilation))
+    outer, inner, *kernel = weight.shape
+    sizes = [
+        (x.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
+        for axis in (0, 1)
+    ]
+
+    def one(n, channel, row, column):
+        total = Fraction(0) if bias is None else Fraction(float(bias[channel]))
+        first = channel // (outer // groups) * inner
+        for k, i, j in itertools.product(range(inner), range(kernel[0]), range(kernel[1])):
+            y = row * stride[0] - padding[0] + i * dilation[0]
+            z = column * stride[1] - padding[1] + j * dilation[1]
+            if 0 <= y < x.shape[2] and 0 <= z < x.shape[3]:
+                total += x.at(n, first + k, y, z) * weight.at(channel, k, i, j)
+        return total
+
+    return Array.made((x.shape[0], outer, *sizes), one)
+
+
+def windows(x, kernel, stride, padding, function):
+    kernel, padding = pair(kernel), pair(padding)
+    stride = pair(stride) if stride else kernel
+    sizes = [(x.shape[axis + 2] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)]
+
+    def one(n, channel, row, column):
+        tops = [row * stride[0] - padding[0], column * stride[1] - padding[1]]
+        return function(
+            [
+                x.at(n, channel, y, z)
+                for y in range(max(tops[0], 0), min(tops[0] + kernel[0], x.shape[2]))
+                for z in range(max(tops[1], 0), min(tops[1] + kernel[1], x.shape[3]))
+            ]
+        )
+
+    return Array.made((*x.shape[:2], *sizes), one)
+
+
+def max_pool2d(x, kernel, stride=(), padding=0, *_):
+    return windows(x, kernel, stride, padding, max)
+
+
+def avg_pool2d(x, kernel, stride=(), *_):
+    return windows(x, kernel, stride, 0, lambda values: sum(values) / len(values))
+
+
+def adaptive_avg_pool2d(x, size):
+    def bounds(length, count, index):
+        return range(index * length // count, math.ceil(Fraction((index + 1) * length, count)))
+
+    def one(n, channel, row, column):
+        found = [
+            x.at(n, channel, y, z)
+            for y in bounds(x.shape[2], size[0], row)
+            for z in bounds(x.shape[3], size[1], column)
+        ]
+        return sum(found) / len(found)
+
+    return Array.made((*x.shape[:2], *size), one)
+
+
+def mean(x, dims, keepdim=False):
+    assert sorted(dims) == [2, 3]
+    assert not keepdim
+    count = x.shape[2] * x.shape[3]
+    return Array.made(
+        x.shape[:2],
+        lambda n, c: sum(x.at(n, c, y, z) for y in range(x.shape[2]) for z in range(x.shape[3])) / Fraction(count),
+    )
+
+
+def cat(arrays, dim=0):
+    sizes = [array.shape[dim] for array in arrays]
+
+    def one(*index):
+        index, chosen = list(index), 0
+        while index[dim] >= sizes[chosen]:
+            index[dim] -= sizes[chosen]
+            chosen += 1
+        return arrays[chosen].at(*index)
+
+    shape = list(arrays[0].shape)
+    shape[dim] = sum(sizes)
+    return Array.made(shape, one)
+
+
+OPERATORS = {
+    "quantize_per_tensor": quantize,
+    "dequantize_per_tensor": dequantize,
+    "dequantize_per_channel": dequantize_per_channel,
+    "linear": linear,
+    "conv2d": conv2d,
+    "add": lambda x, y: broadcast(x, y, lambda a, b: a + b),
+    "mul": lambda x, y: broadcast(x, y, lambda a, b: a * b),
+    "relu": lambda x: x.each(lambda value: max(value, Fraction(0))),
+    "hardtanh": lambda x, low=-1, high=1: x.each(lambda value: max(min(value, Fraction(high)), Fraction(low))),
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "mean": mean,
+    "cat": cat,
+}
+
+
+class OneByOne(Interpreter):
+    """Runs a Q/DQ program; `levels` holds what each quantize node gave."""
+
+    def __init__(self, program, runtime):
+        super().__init__(program)
+        self.runtime = runtime
+        self.levels = {}
+
+    def run_node(self, n):
+        if n in self.runtime:
+            return self.runtime[n]
+        if n.op == "placeholder":
+            value = super().run_node(n)
+            limited = value.to(torch.float64).clamp(-(2.0**200), 2.0**200)
+            return Array.of(limited)
+        if n.op == "call_module":
+            return None
+        if n.op == "call_function":
+            name = n.target._schema.name.rsplit("::", 1)[-1].rstrip("_") if hasattr(n.target, "_schema") else ""
+            if name.startswith("choose_qparams"):
+                return None
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            result = OPERATORS[name](*args, **kwargs)
+            if name.startswith("quantize"):
+                self.levels[n] = result
+            return result
+        return super().run_node(n)

@@ -1,0 +1,190 @@
+"""The oracle: against a second computation, at its own edges, and as it tells rounding schemes apart."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from one_by_one import OneByOne
+from torch.fx import symbolic_trace
+
+from pt2e_ci.cases.catalogue import CASES, Scheme
+from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.cells import current_cell
+from pt2e_ci.checks.recording import replay
+from pt2e_ci.exact import arithmetic
+from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
+from pt2e_ci.exact.reals import Real, Term, common_unit, product, scaled
+from pt2e_ci.exact.rounding import Rounding, to_levels
+from pt2e_ci.flows.exporting import export
+from pt2e_ci.flows.homes import import_home
+
+ops = torch.ops.quantized_decomposed
+
+# CI takes hypothesis' default number of examples; `pytest --hypothesis-profile=long` many more.
+settings.register_profile("long", max_examples=5000, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.load_profile("ci")
+
+
+def converted(case):
+    home = import_home(current_cell().flow)
+    sets = input_sets(case, 0)
+    prepared = home.prepare(export(build_model(case, 0), sets[0].tensors), home.quantizer(case.scheme))
+    prepared(*sets[0].tensors)
+    return home.convert(prepared), sets
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name != "attention"], ids=lambda case: case.name)
+def test_agrees_with_fractions_one_by_one(case):
+    program, sets = converted(case)
+    # All pairs of levels twice over show nothing new, and the second computation is slow.
+    for one in sets[:1] if case.name.endswith("_pairs") else sets:
+        kept = replay(program, one.tensors, runtime_nodes(program)).kept
+        exact = run_exactly(program, one.tensors, runtime=kept)
+        other = OneByOne(program, kept)
+        (outputs,) = [other.run(*one.tensors)]
+        assert exact.approximated == []
+        assert exact.levels.keys() == other.levels.keys()
+        for node, levels in exact.levels.items():
+            assert tuple(levels.shape) == other.levels[node].shape
+            assert levels.flatten().tolist() == list(other.levels[node].values)
+        found = exact.outputs[0].flatten().tolist()
+        true = (outputs[0] if isinstance(outputs, tuple | list) else outputs).values
+        assert all(math.isclose(a, b, rel_tol=2**-50, abs_tol=2**-60) for a, b in zip(found, true, strict=True))
+
+
+def test_operators_on_operands_that_the_program_had():
+    (case,) = (case for case in CASES if case.name == "mlp")
+    program, sets = converted(case)
+    first, *_, last = quantize_nodes(program)
+    inputs = sets[0].tensors
+    through = run_exactly(program, inputs, runtime={})
+    shifted = {first: through.levels[first] - 20}
+    own = run_exactly(program, inputs, runtime={}, operands=shifted)
+    assert torch.equal(own.levels[first], through.levels[first])
+    assert not torch.equal(own.levels[last], through.levels[last])
+
+
+def test_operator_without_an_exact_form_is_named():
+    program = symbolic_trace(lambda x: ops.quantize_per_tensor.default(torch.tanh(x), 0.1, 0, -128, 127, torch.int8))
+    x = torch.tensor([-2.0, 0.25, 3.0])
+    exact = run_exactly(program, (x,), runtime={})
+    assert exact.approximated == ["tanh"]
+    assert exact.outputs[0].tolist() == torch.tanh(x.double()).div(0.1).round().tolist()
+
+
+def test_parts_of_a_tensor():
+    def program(x):
+        a, b = ops.dequantize_per_tensor.default(x, 0.5, 0, -128, 127, torch.int8).split(1)
+        return torch.cat([b, a])
+
+    exact = run_exactly(symbolic_trace(program), (torch.tensor([4, 6], dtype=torch.int8),), runtime={})
+    assert exact.outputs[0].tolist() == [3.0, 2.0]
+
+
+def levels(value, scale, scheme):
+    return to_levels(Real.of_floats(torch.tensor(value, dtype=torch.float64)), scale, 0, -128, 127, scheme).tolist()
+
+
+def test_rounding_schemes_are_told_apart():
+    ties = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
+    assert levels(ties, Fraction(1), Rounding.HALF_EVEN) == [-2, -2, 0, 0, 2, 2]
+    assert levels(ties, Fraction(1), Rounding.HALF_AWAY) == [-3, -2, -1, 1, 2, 3]
+    assert levels(ties, Fraction(1), Rounding.TRUNCATE) == [-2, -1, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("scheme", list(Rounding))
+def test_tie_of_a_scale_that_float64_does_not_hold(scheme):
+    # 3 steps of a third are 1, and half of that is a tie that no float quotient shows.
+    scale = Fraction(1, 3)
+    real = Real((Term(Fraction(1, 6), torch.tensor([1, 3, 5, -1, -3])),))
+    assert (
+        to_levels(real, scale, 0, -128, 127, scheme).tolist()
+        == {
+            Rounding.HALF_EVEN: [0, 2, 2, 0, -2],
+            Rounding.HALF_AWAY: [1, 2, 3, -1, -2],
+            Rounding.TRUNCATE: [0, 1, 2, 0, -1],
+        }[scheme]
+    )
+
+
+def test_infinity_saturates_and_every_float_is_exact():
+    values = torch.tensor([math.inf, -math.inf, 3.4e38, 1e-45, -1.5, 0.0], dtype=torch.float32)
+    real = Real.of_floats(values)
+    assert [real.element(index) for index in (2, 3, 4, 5)] == [Fraction(v) for v in values.tolist()[2:]]
+    assert to_levels(real, Fraction(1, 7), 3, -128, 127).tolist() == [127, -128, 127, 3, -7, 3]
+
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**99), max_value=2.0**99)
+scales = st.floats(min_value=2.0**-20, max_value=2.0**20, width=32)
+zero_points = st.integers(-128, 127)
+
+
+@given(st.lists(floats, min_size=1, max_size=20), scales, zero_points, st.sampled_from(Rounding))
+def test_levels_of_any_floats(values, scale, zero_point, scheme):
+    round_one = {
+        Rounding.HALF_EVEN: round,
+        Rounding.HALF_AWAY: lambda v: math.floor(abs(v) + Fraction(1, 2)) * (1 if v > 0 else -1),
+        Rounding.TRUNCATE: math.trunc,
+    }[scheme]
+    found = to_levels(Real.of_floats(torch.tensor(values)), Fraction(scale), zero_point, -128, 127, scheme)
+    true = [
+        max(-128, min(127, round_one(Fraction(value) / Fraction(scale)) + zero_point))
+        for value in torch.tensor(values).tolist()
+    ]
+    assert found.tolist() == true
+
+
+int8 = st.lists(st.integers(-128, 127), min_size=6, max_size=6)
+
+
+@given(int8, int8, scales, scales, scales, zero_points, zero_points, zero_points)
+def test_sums_and_products_of_any_grids(a, b, scale_a, scale_b, scale, zero_a, zero_b, zero):
+    x, y = (
+        Real.of_integers(torch.tensor(values) - point, Fraction(step))
+        for values, point, step in ((a, zero_a, scale_a), (b, zero_b, scale_b))
+    )
+    for function, one in ((arithmetic.add, lambda p, q: p + q), (arithmetic.mul, lambda p, q: p * q)):
+        true = [
+            one((p - zero_a) * Fraction(scale_a), (q - zero_b) * Fraction(scale_b)) for p, q in zip(a, b, strict=True)
+        ]
+        result = function(x, y)
+        assert [result.element(index) for index in range(6)] == true
+        rounded = [max(-128, min(127, round(value / Fraction(scale)) + zero)) for value in true]
+        assert to_levels(result, Fraction(scale), zero, -128, 127).tolist() == rounded
+        assert arithmetic.relu(result).is_below(Fraction(0)).any().item() is False
+
+
+@given(st.lists(scales, min_size=3, max_size=3), int8, st.lists(floats, min_size=3, max_size=3))
+def test_linear_of_any_channels_and_bias(steps, values, bias):
+    weight = scaled(torch.tensor(values).reshape(3, 2), [Fraction(step) for step in steps], 0)
+    x = Real.of_integers(torch.tensor([[3, -5]]), Fraction(1, 7))
+    result = arithmetic.linear(x, weight, Real.of_floats(torch.tensor(bias)))
+    for row in range(3):
+        first, second = values[2 * row : 2 * row + 2]
+        true = (3 * first - 5 * second) * Fraction(steps[row]) / 7 + Fraction(torch.tensor(bias)[row].item())
+        assert result.element(row) == true
+
+
+@given(st.lists(st.integers(-(2**61), 2**61), min_size=4, max_size=4))
+def test_products_beyond_int64(values):
+    x = Real.of_integers(torch.tensor(values), Fraction(1, 3))
+    squared = product(x, x, torch.mul, 1)
+    assert [squared.element(index) for index in range(4)] == [Fraction(value, 3) ** 2 for value in values]
+
+
+@given(st.lists(st.fractions(), min_size=1, max_size=5))
+def test_common_unit(units):
+    unit = common_unit(units)
+    assert all((one / unit).denominator == 1 for one in units)
+
+
+def test_dynamic_scales_are_the_programs_own():
+    (case,) = (case for case in CASES if case.scheme is Scheme.DYNAMIC and case.name == "dynamic_linear")
+    program, _ = converted(case)
+    assert len(runtime_nodes(program)) == 2
