@@ -84,7 +84,9 @@ def _add_cell_session(cell: Cell) -> None:
             )
         _install(session, cell)
         report = ROOT / "reports" / f"{cell.id(platform_tag())}.jsonl"
-        session.run("python", "-m", "pt2e_ci", "run", f"--report={report}", *session.posargs)
+        own = any(argument.startswith("--report") for argument in session.posargs)
+        # Names of cases come before any option.
+        session.run("python", "-m", "pt2e_ci", "run", *session.posargs, *([] if own else [f"--report={report}"]))
 
     run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
     # Without its interpreter a session gets no environment: it only says what is missing.

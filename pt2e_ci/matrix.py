@@ -228,7 +228,7 @@ def plan(root: Path, names: Sequence[str], arguments: Sequence[str], *, at_once:
 
 def _job(root: Path, cell: Cell, arguments: Sequence[str], *, fresh: bool) -> Job:
     report = root / "reports" / f"{cell.id(platform_tag())}.jsonl"
-    passed = [*(["--fresh"] if fresh else []), *arguments]
+    passed = [*arguments, *(["--fresh"] if fresh else [])]  # names of cases come first
     command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "-r", "-s", cell.session, "--", *passed]
     job = Job(cell, command, report, report.with_suffix(".log"))
     if not fresh and not arguments and (kept := _unchanged(root, job)):

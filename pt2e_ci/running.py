@@ -109,5 +109,5 @@ def run_case(
         seed_check=judgement.seed_check,
         deterministic=judgement.deterministic,
         digest=judgement.digest,
-        seconds=seconds,
+        seconds=seconds | judgement.seconds,
     )

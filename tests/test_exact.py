@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from one_by_one import OneByOne
 from torch.fx import symbolic_trace
@@ -24,11 +24,6 @@ from pt2e_ci.flows.exporting import export
 from pt2e_ci.flows.homes import import_home
 
 ops = torch.ops.quantized_decomposed
-
-# CI takes hypothesis' default number of examples; `pytest --hypothesis-profile=long` many more.
-settings.register_profile("long", max_examples=5000, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
-settings.load_profile("ci")
 
 
 def converted(case):

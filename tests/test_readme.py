@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from pt2e_ci.cells import load_cells
+from pt2e_ci.controls.faults import FAULTS
 from pt2e_ci.reports.table import rows
 
 README = (ROOT / "README.md").read_text()
@@ -32,8 +33,15 @@ def test_results_are_those_of_this_torch(whole_run):
     def holds(cells):
         return (cells == "all" or cell in cells) != cells.startswith("all but")
 
-    stated = [row[:-1] for row in table("Case") if holds(row[-1])]
+    stated = [row[:-1] for row in table(r"Case \| Outcome") if holds(row[-1])]
     assert stated == [[text.replace("\\", "") for text in row.texts] for row in rows([whole_run.report])]
+
+
+def test_score_of_upstreams_rule_is_stated():
+    (stated,) = re.findall(
+        r"^(\d+) faults: (\d+) caught; upstream's rule on upstream's own cases catches \d+", README, re.M
+    )
+    assert stated == (str(len(FAULTS)),) * 2
 
 
 def test_test_command_is_the_one_that_ci_runs():

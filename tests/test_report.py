@@ -20,7 +20,7 @@ from pt2e_ci.reports.record import (
     read_whole_report,
     write_report,
 )
-from pt2e_ci.reports.table import digests, markdown, rows, summary
+from pt2e_ci.reports.table import digests, kernel_rows, markdown, rows, summary
 
 RUN = {
     "record": "run",
@@ -229,3 +229,33 @@ def test_command_prints_the_table_and_refuses_what_is_cut(tmp_path):
     assert done.returncode == 2
     assert done.stderr == f"pt2e-ci: error: {path}: cut off in line 4: run the suite again\n"
     assert json.loads(LINES[0])["record"] == "run"
+
+
+def kernels(largest, *, compared=1, not_finite=0):
+    return {"unit": "lsb", "max": largest, "compared": compared, "not_finite": not_finite, "skipped": {}}
+
+
+def test_kernels_by_case_and_engine():
+    here = report(
+        case("add", engines={"qnnpack": kernels(0), "x86": kernels(0)}),
+        case("conv2d", engines={"qnnpack": kernels(0), "x86": kernels(70)}),
+        case("mean", engines={"qnnpack": kernels(0, compared=0), "x86": kernels(1, not_finite=1)}),
+    )
+    there = report(case("conv2d", engines={"qnnpack": kernels(1)}))
+    assert kernel_rows([here, there]) == [
+        ("Case", "qnnpack", "x86"),
+        ("conv2d", "0\N{EN DASH}1", "70"),
+        ("mean", "\N{EN DASH}", "inf"),
+        ("1 others", "0", "0"),
+    ]
+    assert "| conv2d | 0\N{EN DASH}1 | 70 |" in markdown([here, there])
+    assert kernel_rows([report(case("add"))]) == []
+
+
+def test_report_from_before_the_exact_result_is_read(tmp_path):
+    run, one = dict(RUN), case("add")
+    del run["representation"], one["exact"]
+    path = tmp_path / "old.jsonl"
+    write_report(path, report(one, run=run))
+    assert read_whole_report(path).cases[0]["name"] == "add"
+    assert rows([read_whole_report(path)])[0].outcome == "pass"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.operators import Kind, call_of, kind_of, name_of, named_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch.fx import GraphModule, Node
 
@@ -52,6 +54,7 @@ class Exactness:
         approximated: operators that have no exact form.
         unavailable: why there is no exact result, if there is none.
         kernels: the same operators as the machine's engines run them.
+        seconds: what the exact result took, kernels and all, and what the kernels took of it.
 
     """
 
@@ -78,6 +81,7 @@ class Exactness:
         ]
         self._aligned: dict[Node, Node] | None = None
         self.kernels = Kernels(qdq, engines)
+        self.seconds: dict[str, float] = {}
 
     @property
     def keep_of_qdq(self) -> list[Node]:
@@ -95,6 +99,12 @@ class Exactness:
         """Take in what both programs gave on one input set. What real arithmetic makes of NaN is not defined."""
         if self.unavailable or any(bool(tensor.isnan().any()) for tensor in inputs):
             return
+        with self._clock("exact"):
+            self._add(inputs, qdq, reference, grids)
+
+    def _add(
+        self, inputs: Sequence[torch.Tensor], qdq: Recording, reference: Recording, grids: Sequence[Grid | None]
+    ) -> None:
         try:
             exact = self._run(inputs, qdq, None)
         except Exception as error:  # a program that is no plain Q/DQ program, as another quantizer may give
@@ -111,8 +121,9 @@ class Exactness:
         qdq_levels = {node: qdq.kept[node] for node in self._operators}
         reference_levels = {node: reference.kept[other] for node, other in self._aligned.items()}
         own = self._compare(inputs, qdq, exact, qdq_levels, "qdq")
-        self.kernels.add(qdq.kept, own.levels)
         self._compare(inputs, qdq, exact, reference_levels, "reference")
+        with self._clock("kernels"):
+            self.kernels.add(qdq.kept, own.levels)
 
     def record(self) -> dict[str, Any]:
         """Return the report's fields: of each operator, in order, and what could not be computed exactly."""
@@ -132,6 +143,14 @@ class Exactness:
                 for node, operator in self._operators.items()
             ],
         }
+
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def _run(self, inputs: Sequence[torch.Tensor], qdq: Recording, operands: Mapping[Node, Any] | None) -> Exact:
         runtime = {node: qdq.kept[node] for node in self._runtime}

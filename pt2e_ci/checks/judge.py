@@ -43,6 +43,7 @@ class Judgement:
     seed_check: dict[str, Any]
     deterministic: bool
     digest: str | None
+    seconds: dict[str, float]
 
 
 class ProgramError(Exception):
@@ -118,6 +119,7 @@ def judge(
         seed_check=seed,
         deterministic=deterministic,
         digest=digest.value(),
+        seconds={name: round(spent, 6) for name, spent in exactness.seconds.items()},
     )
 
 

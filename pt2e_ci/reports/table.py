@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from pt2e_ci.reports.record import Report
 
-COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Kernels to exact", "Seed's rule", "Why")
+COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Seed's rule", "Why")
 
 _STYLES = {"pass": "green", "skip": "cyan"}
 _EMPTY = "\N{EN DASH}"
@@ -74,7 +75,6 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
         difference(numbers) if numbers else _EMPTY,
         difference(exact) if exact else _EMPTY,
         f"{exact['differing']:.0%}" if exact else _EMPTY,
-        kernels(case["engines"]),
         seed["outcome"] if seed else _EMPTY,
         why or "",
     )
@@ -89,13 +89,33 @@ def difference(numbers: dict[str, Any]) -> str:
     return f"{numbers['max']:.1e}"
 
 
-def kernels(engines: dict[str, Any]) -> str:
-    """Write how far each engine's kernels are from the exact result, in LSB; engines that agree share a number."""
-    found: dict[str, list[str]] = {}
-    for engine, numbers in engines.items():
-        if numbers.get("compared"):
-            found.setdefault("not finite" if numbers["not_finite"] else f"{numbers['max']:.4g}", []).append(engine)
-    return "; ".join(f"{largest}: {', '.join(sorted(names))}" for largest, names in sorted(found.items())) or _EMPTY
+def kernel_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
+    """Return a table of how far each engine's kernels are from the exact result, in LSB; the first row is its head.
+
+    A number is the largest difference; where cells differ, the least and the largest of theirs. Cases in which every
+    engine gives the exact result share the last row.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for report in reports:
+        for case in report.cases:
+            for engine, numbers in case["engines"].items():
+                if numbers.get("compared"):
+                    worst = math.inf if numbers["not_finite"] else numbers["max"]
+                    found.setdefault(case["name"], {}).setdefault(engine, []).append(worst)
+    engines = sorted({engine for by_engine in found.values() for engine in by_engine})
+    rows = [(name, *(_span(by_engine.get(engine, ())) for engine in engines)) for name, by_engine in found.items()]
+    inexact = [row for row in rows if set(row[1:]) - {"0", _EMPTY}]
+    others = len(rows) - len(inexact)
+    if others:
+        inexact.append((f"{others} others", *["0"] * len(engines)))
+    return [("Case", *engines), *inexact] if rows else []
+
+
+def _span(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return _EMPTY
+    least, largest = min(numbers), max(numbers)
+    return f"{largest:.4g}" if least == largest else f"{least:.4g}{_EMPTY}{largest:.4g}"
 
 
 def describe(report: Report) -> str:
@@ -155,10 +175,20 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
     for report in reports:
         console.print(Text(describe(report)), soft_wrap=True)
     console.print(table)
+    if kernels := kernel_rows(reports):
+        console.print("This machine's kernels, largest difference from the exact result in LSB:")
+        console.print(_kernel_table(kernels))
     console.print(Text(summary(reports)), soft_wrap=True)
     if several:
         console.print(Text(digests(reports)), soft_wrap=True)
     return buffer.getvalue()
+
+
+def _kernel_table(kernels: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(*kernels[0], box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in kernels[1:]:
+        table.add_row(*(Text(text) for text in row))
+    return table
 
 
 def markdown(reports: Sequence[Report]) -> str:
@@ -166,6 +196,11 @@ def markdown(reports: Sequence[Report]) -> str:
     lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for row in rows(reports):
         lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, _cells(row, reports))) + " |")
+    if kernels := kernel_rows(reports):
+        lines += ["", "Kernels, largest difference from the exact result in LSB:", ""]
+        head, *rest = kernels
+        lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+        lines += ["| " + " | ".join(_escape(text) for text in row) + " |" for row in rest]
     lines += ["", summary(reports) + ".", *([digests(reports) + "."] if len(reports) > 1 else [])]
     return "\n".join(lines) + "\n"
 

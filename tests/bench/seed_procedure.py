@@ -11,7 +11,7 @@ import copy
 import pytest
 import torch
 
-from pt2e_ci.cases.catalogue import CASES
+from pt2e_ci.cases.catalogue import UPSTREAM
 from pt2e_ci.cases.inputs import build_model, input_sets
 from pt2e_ci.cells import current_cell
 from pt2e_ci.flows.exporting import export
@@ -19,7 +19,7 @@ from pt2e_ci.flows.homes import import_home
 
 HOME = import_home(current_cell().flow)
 TESTS: dict[str, list] = {}
-for case in CASES:
+for case in UPSTREAM:
     TESTS.setdefault("qdq_per_channel" if case.name.startswith("qdq_per_channel") else case.name, []).append(case)
 
 

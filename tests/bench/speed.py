@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pt2e_ci.cases.catalogue import UPSTREAM
 from pt2e_ci.cells import current_cell
 
 IMPORTS = {
@@ -38,17 +39,19 @@ class Measured:
 
 def commands(kept: Path) -> dict[str, Measured]:
     python = [sys.executable]
-    suite = [*python, "-m", "pt2e_ci", "run", "--fresh", "-q"]
+    suite = [*python, "-m", "pt2e_ci", "run", *(case.name for case in UPSTREAM), "--fresh", "-q"]
+    every = [*python, "-m", "pt2e_ci", "run", "--fresh", "-q"]
     warm, cold = f"--pattern-cache={kept / 'warm'}", f"--pattern-cache={kept / 'cold'}"
     seed = Path(__file__).with_name("seed_procedure.py")
     found = {
         FLOOR: [*python, "-c", IMPORTS[current_cell().flow]],
         SEED: [*python, "-m", "pytest", "-q", "-p", "no:xdist", str(seed)],
-        "suite, no graphs kept": [*suite, "--pattern-cache=off"],
-        "suite, cold": [*suite, cold],
-        "suite, warm": [*suite, warm],
+        "suite, no graphs kept": [*suite, "--pattern-cache=off", "-n1"],
+        "suite, cold": [*suite, cold, "-n1"],
+        "suite, warm": [*suite, warm, "-n1"],
         "suite, warm, two workers": [*suite, warm, "-n2"],
         "suite, warm, not isolated": [*suite, warm, "-n0"],
+        "suite, warm, every case": [*every, warm],
     }
     return {name: Measured(command) for name, command in found.items()}
 
