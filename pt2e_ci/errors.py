@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_ASSERTION = re.compile(r'INTERNAL ASSERT FAILED at ".*?":\d+, please report a bug to PyTorch\. ?')
 
 
 class InputError(Exception):
@@ -22,7 +25,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException | None, limit: int = 300) -> str:
-    """Return an exception's type and the first line of what it says."""
+    """Return an exception's type and the first line of what it says.
+
+    The place in torch's source where one of its assertions stands is left out: it moves with every release.
+    """
     text = str(error).strip().splitlines() or [""]
-    line = f"{type(error).__name__}: {text[0]}".rstrip(": ")
+    line = f"{type(error).__name__}: {_ASSERTION.sub('INTERNAL ASSERT FAILED: ', text[0])}".rstrip(": ")
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

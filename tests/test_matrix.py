@@ -114,7 +114,7 @@ def test_plan():
     matrix = plan(ROOT, ["2.4", "test-2.13"], ["-k", "add"], at_once=None, fresh=True)
     assert [job.cell.name for job in matrix.jobs] == ["2.4", "2.13"]
     assert all(job.state is State.WAITING for job in matrix.jobs)
-    assert matrix.jobs[0].command[-5:] == ["test-2.4", "--", "--fresh", "-k", "add"]
+    assert matrix.jobs[0].command[-5:] == ["test-2.4", "--", "-k", "add", "--fresh"]
     assert matrix.at_once >= 1
 
 
