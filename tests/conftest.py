@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from pt2e_ci.reports.record import Report, read_report
 
-# `pytest --hypothesis-profile=long` looks harder than CI does, which tries the same examples every time.
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.register_profile("long", deadline=None, max_examples=5000)
-settings.load_profile("ci")
+# pytest reads this file for the suite's run in a checkout, too, and the cells' environments have no hypothesis.
+with contextlib.suppress(ImportError):
+    from hypothesis import settings
+
+    # `pytest --hypothesis-profile=long` looks harder than CI does, which tries the same examples every time.
+    settings.register_profile("ci", deadline=None, derandomize=True)
+    settings.register_profile("long", deadline=None, max_examples=5000)
+    settings.load_profile("ci")
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ from pt2e_ci.errors import one_line
 
 
 def test_place_in_torchs_source_is_left_out():
-    text = 'op.is_output INTERNAL ASSERT FAILED at "../aten/src/A.cpp":349, please report a bug to PyTorch. No tensor!\nmore'
+    text = 'op.is_output INTERNAL ASSERT FAILED at "../A.cpp":349, please report a bug to PyTorch. No tensor!\nmore'
     assert one_line(RuntimeError(text)) == "RuntimeError: op.is_output INTERNAL ASSERT FAILED: No tensor!"
 
 
