@@ -35,7 +35,7 @@ def _cells() -> tuple[Cell, ...]:
         sys.exit(f"nox: {error}")
 
 
-def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
+def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".") -> None:
     """Install a cell's torch, its torchao, this project as it stands, and some of its dependency groups."""
     try:
         sources, note = torch_sources()
@@ -51,7 +51,7 @@ def _install(session: nox.Session, cell: Cell, *groups: str) -> None:
         requirements.append(f"torchao=={cell.torchao}")
     extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
     try:
-        session.install(*(sources.uv_arguments() if uses_uv else ()), *requirements, "-e", ".", *extras)
+        session.install(*(sources.uv_arguments() if uses_uv else ()), *requirements, "-e", package, *extras)
     except nox.command.CommandFailed:
         session.error(
             f"torch {cell.torch} could not be installed for Python {cell.python}: set {SETTING} to an index that"
@@ -136,6 +136,18 @@ def patterns(session: nox.Session, name: str) -> None:
     """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
     _install(session, next(cell for cell in _cells() if cell.name == name))
     session.run("pytest", "tests/test_patterns.py", *session.posargs)
+
+
+@nox.session(default=False)
+def executorch(session: nox.Session) -> None:
+    """Run the suite beside ExecuTorch, whose XNNPACK delegate is then measured, too."""
+    cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
+    _install(session, cell, package=".[executorch]")
+    # A report of its own: the cell's is of an environment without ExecuTorch.
+    report = ROOT / "reports" / "executorch" / f"{cell.id(platform_tag())}.jsonl"
+    arguments = [*session.posargs, f"--report={report}", "--require=executorch"]
+    session.run("python", "-m", "pt2e_ci", "run", *arguments)
+    session.run("pytest", "tests/test_delegate.py")
 
 
 @nox.session

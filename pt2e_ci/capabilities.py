@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ INSTRUCTION_SETS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"),  # x86-64
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),  # aarch64
 )
-CAPABILITIES = (*ENGINES, "xnnpack", *INSTRUCTION_SETS)
+CAPABILITIES = (*ENGINES, "xnnpack", "executorch", *INSTRUCTION_SETS)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Capabilities:
         emulated: whether qemu runs this process on a CPU of another architecture.
         engines: torch's quantized engines that have kernels (``none`` is left out).
         xnnpack: whether torch was built with XNNPACK.
+        executorch: whether ExecuTorch is installed beside torch, whose XNNPACK delegate is an engine, too.
         cpu: ``model``; ``instruction_sets`` of `INSTRUCTION_SETS`; ``torch`` with the set that torch's own
             kernels were dispatched to; ``cores`` that this process may use; ``threads`` that torch uses.
         build: ``version`` of torch with its local part, ``git`` commit, and ``debug``.
@@ -44,6 +46,12 @@ class Capabilities:
     xnnpack: bool
     cpu: dict[str, Any]
     build: dict[str, Any]
+    executorch: bool = False
+
+    @property
+    def measurable(self) -> tuple[str, ...]:
+        """The engines whose results can be measured here."""
+        return (*self.engines, *["xnnpack"] * self.xnnpack, *["executorch"] * self.executorch)
 
     def missing(self, names: Iterable[str]) -> dict[str, str]:
         """Return those of `names` that are not here, each with the reason."""
@@ -54,6 +62,8 @@ class Capabilities:
             return f"torch has no {name} engine here (it has {', '.join(self.engines) or 'none'})"
         if name == "xnnpack" and not self.xnnpack:
             return "torch was built without XNNPACK"
+        if name == "executorch" and not self.executorch:
+            return "ExecuTorch is not installed"
         if name in INSTRUCTION_SETS and name not in self.cpu["instruction_sets"]:
             return f"this CPU has no {name}"
         return None
@@ -86,6 +96,7 @@ def detect() -> Capabilities:
             "git": torch.version.git_version,
             "debug": bool(torch.version.debug),
         },
+        executorch=find_spec("executorch") is not None,
     )
 
 

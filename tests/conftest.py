@@ -79,3 +79,17 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> RunSuite:
 def whole_run(suite: RunSuite) -> SuiteRun:
     """One run of every case, as it stands."""
     return suite("--junitxml=junit.xml")
+
+
+def converted(case):
+    """Return a case's Q/DQ program on this torch, and its input sets."""
+    from pt2e_ci.cases.inputs import build_model, input_sets
+    from pt2e_ci.cells import current_cell
+    from pt2e_ci.flows.exporting import export
+    from pt2e_ci.flows.homes import import_home
+
+    home = import_home(current_cell().flow)
+    sets = input_sets(case, 0)
+    prepared = home.prepare(export(build_model(case, 0), sets[0].tensors), home.quantizer(case.scheme))
+    prepared(*sets[0].tensors)
+    return home.convert(prepared), sets

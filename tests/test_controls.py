@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from test_exact import converted
+from conftest import converted
 
 from pt2e_ci.cases.catalogue import CASES, select_cases
 from pt2e_ci.cells import current_cell

@@ -7,31 +7,20 @@ from fractions import Fraction
 
 import pytest
 import torch
+from conftest import converted
 from hypothesis import given
 from hypothesis import strategies as st
 from one_by_one import OneByOne
 from torch.fx import symbolic_trace
 
 from pt2e_ci.cases.catalogue import CASES, Scheme
-from pt2e_ci.cases.inputs import build_model, input_sets
-from pt2e_ci.cells import current_cell
 from pt2e_ci.checks.recording import replay
 from pt2e_ci.exact import arithmetic
 from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
 from pt2e_ci.exact.reals import Real, Term, common_unit, product, scaled
 from pt2e_ci.exact.rounding import Rounding, to_levels
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.homes import import_home
 
 ops = torch.ops.quantized_decomposed
-
-
-def converted(case):
-    home = import_home(current_cell().flow)
-    sets = input_sets(case, 0)
-    prepared = home.prepare(export(build_model(case, 0), sets[0].tensors), home.quantizer(case.scheme))
-    prepared(*sets[0].tensors)
-    return home.convert(prepared), sets
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name != "attention"], ids=lambda case: case.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_exact import converted
+from conftest import converted
 
 from pt2e_ci.cases.catalogue import select_cases
 from pt2e_ci.checks.kernels import Kernels, read_operators

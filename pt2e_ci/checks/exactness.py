@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pt2e_ci.checks.dataflow import dependents
+from pt2e_ci.checks.delegate import Delegate
 from pt2e_ci.checks.kernels import Kernels
 from pt2e_ci.checks.numerics import Comparison
 from pt2e_ci.checks.recording import TensorInfo
@@ -53,7 +54,6 @@ class Exactness:
         qdq: of the Q/DQ program's outputs, end to end.
         approximated: operators that have no exact form.
         unavailable: why there is no exact result, if there is none.
-        kernels: the same operators as the machine's engines run them.
         seconds: what the exact result took, kernels and all, and what the kernels took of it.
 
     """
@@ -80,7 +80,9 @@ class Exactness:
             if isinstance(info, TensorInfo) and info.is_integer and node in depends
         ]
         self._aligned: dict[Node, Node] | None = None
-        self.kernels = Kernels(qdq, engines)
+        self._kernels = Kernels(qdq, engines)
+        self._delegate: Delegate | None = None
+        self._wants_delegate = "executorch" in engines
         self.seconds: dict[str, float] = {}
 
     @property
@@ -123,7 +125,18 @@ class Exactness:
         own = self._compare(inputs, qdq, exact, qdq_levels, "qdq")
         self._compare(inputs, qdq, exact, reference_levels, "reference")
         with self._clock("kernels"):
-            self.kernels.add(qdq.kept, own.levels)
+            self._kernels.add(qdq.kept, own.levels)
+            if self._wants_delegate:
+                self._delegate = self._delegate or Delegate(self._program, inputs)
+                steps = [grid.steps(qdq, b) if grid else None for grid, b in zip(grids, qdq.outputs, strict=True)]
+                self._delegate.add(inputs, exact.outputs, steps)
+
+    def engines(self) -> dict[str, Any]:
+        """Return the report's fields of the machine's engines, which ran the same operators on the same levels."""
+        found = self._kernels.record()
+        if self._delegate is not None:
+            found["executorch"] = self._delegate.record()
+        return found
 
     def record(self) -> dict[str, Any]:
         """Return the report's fields: of each operator, in order, and what could not be computed exactly."""

@@ -115,7 +115,7 @@ def judge(
             "qdq_vs_exact": exactness.qdq.record(),
         },
         exact=exactness.record(),
-        engines=exactness.kernels.record(),
+        engines=exactness.engines(),
         seed_check=seed,
         deterministic=deterministic,
         digest=digest.value(),

@@ -121,12 +121,13 @@ def _span(numbers: Sequence[float]) -> str:
 def describe(report: Report) -> str:
     """Say in one line what was run, and on what."""
     run = report.run
+    with_executorch = "executorch" in run["packages"]
     parts = [
         run["cell"] + ("" if run["listed"] else " (unlisted)"),
         f"torch {run['torch']}",
         f"flow {run['flow']}" + (f" {run['torchao']}" if run["flow"] == "torchao" else ""),
         f"Python {run['python']}",
-        "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"]),
+        "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"] + ["executorch"] * with_executorch),
     ]
     if run.get("representation", "upstream") != "upstream":
         parts.append(f"representation {run['representation']}")

@@ -95,7 +95,7 @@ def test_case(
             representation=representation,
             patterns=request.getfixturevalue("patterns"),
             rounding=Rounding(settings.rounding),
-            engines=(*capabilities.engines, *["xnnpack"] * capabilities.xnnpack),
+            engines=capabilities.measurable,
             enter=stage_writer(request.config, case),
         )
         record = case_record(result, settings.expectations)
