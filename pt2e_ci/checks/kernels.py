@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,7 @@ class NotTakenError(Exception):
 
 
 @dataclass(frozen=True)
-class Grid:
+class QParams:
     """Scale and zero point of int8 levels."""
 
     scale: float
@@ -67,11 +68,11 @@ class QuantizedOperator:
     node: Node
     quantize: Node
     relu: bool
-    operands: tuple[tuple[Node, Grid], ...]
+    operands: tuple[tuple[Node, QParams], ...]
     arguments: Mapping[str, Any]
     weight: torch.Tensor | None
     bias: torch.Tensor | None
-    output: Grid
+    output: QParams
 
 
 @dataclass
@@ -167,7 +168,7 @@ def _read(qdq: GraphModule, quantize: Node) -> QuantizedOperator | None:
     weight = bias = None
     for name, value in named_arguments(node).items():
         if name == "bias":
-            bias = _attribute(qdq, value) if isinstance(value, Node) else None
+            bias = _constant(qdq, value) if isinstance(value, Node) else None
         elif name == "weight":
             weight = _weight(qdq, value)
         elif isinstance(value, Node) or (isinstance(value, list | tuple) and any(isinstance(v, Node) for v in value)):
@@ -183,12 +184,12 @@ def _read(qdq: GraphModule, quantize: Node) -> QuantizedOperator | None:
     return QuantizedOperator(name_of(node.target), node, quantize, relu, tuple(operands), rest, weight, bias, output)
 
 
-def _grid(node: Node) -> Grid | None:
+def _grid(node: Node) -> QParams | None:
     arguments = named_arguments(node)
     scale, zero_point = arguments.get("scale"), arguments.get("zero_point")
     if isinstance(scale, Node) or isinstance(zero_point, Node) or arguments.get("dtype") is not torch.int8:
         return None
-    return Grid(float(scale or 0), int(zero_point or 0))
+    return QParams(float(scale or 0), int(zero_point or 0))
 
 
 def _is(node: Node, name: str) -> bool:
@@ -201,12 +202,9 @@ def _is_constant(dequantize: Node) -> bool:
     )
 
 
-def _attribute(program: GraphModule, node: Node) -> torch.Tensor:
-    value: Any = program
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    tensor: torch.Tensor = value.detach()
-    return tensor
+def _constant(qdq: GraphModule, node: Node) -> torch.Tensor:
+    tensor: torch.Tensor = attrgetter(str(node.target))(qdq)
+    return tensor.detach()
 
 
 def _weight(qdq: GraphModule, node: Node) -> torch.Tensor | None:
@@ -214,12 +212,12 @@ def _weight(qdq: GraphModule, node: Node) -> torch.Tensor | None:
     if not isinstance(node, Node) or not node.all_input_nodes or node.all_input_nodes[0].op != "get_attr":
         return None
     arguments = named_arguments(node)
-    levels = _attribute(qdq, node.all_input_nodes[0])
+    levels = _constant(qdq, node.all_input_nodes[0])
     if levels.dtype is not torch.int8:
         return None
     if "axis" not in arguments:
         return torch._make_per_tensor_quantized_tensor(levels, float(arguments["scale"]), int(arguments["zero_point"]))
-    scales, zero_points = (_attribute(qdq, arguments[name]) for name in ("scales", "zero_points"))
+    scales, zero_points = (_constant(qdq, arguments[name]) for name in ("scales", "zero_points"))
     return torch._make_per_channel_quantized_tensor(
         levels, scales.to(torch.float64), zero_points.to(torch.int64), arguments["axis"]
     )

@@ -366,78 +366,54 @@ class AccumulatorSaturates(IntegerRepresentation):
 class PaddingWithLevelZero(IntegerRepresentation):
     """A convolution pads with the level 0, where the zero point belongs."""
 
-    def conv2d(
-        self,
-        input: Integers,
-        weight: Weight,
-        bias: Any = None,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        groups: int = 1,
-    ) -> Integers:
+    def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Pad by hand, with what the level 0 stands for."""
+        padding = options.get("padding", (0, 0))
         if isinstance(input, Integers) and len(padding) == 2:
-            source = input.node.args[1] if len(input.node.args) > 1 else 0
+            zero_point = input.node.args[1]
             pads = [padding[1], padding[1], padding[0], padding[0]]
-            padded = self.call(
-                aten.constant_pad_nd.default, input.node, pads, -source if isinstance(source, int) else 0
-            )
-            return super().conv2d(replace(input, node=padded), weight, bias, stride, (0, 0), dilation, groups)
-        return super().conv2d(input, weight, bias, stride, padding, dilation, groups)
+            padded = self.call(aten.constant_pad_nd.default, input.node, pads, -zero_point)
+            return super().conv2d(replace(input, node=padded), weight, bias, **(options | {"padding": (0, 0)}))
+        return super().conv2d(input, weight, bias, **options)
 
 
 class PaddingIgnored(IntegerRepresentation):
     """A convolution does not pad."""
 
-    def conv2d(
-        self,
-        input: Integers,
-        weight: Weight,
-        bias: Any = None,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        groups: int = 1,
-    ) -> Integers:
+    def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the padding out."""
-        return super().conv2d(input, weight, bias, stride, (0, 0), dilation, groups)
+        return super().conv2d(input, weight, bias, **(options | {"padding": (0, 0)}))
 
 
 class StrideIgnored(IntegerRepresentation):
     """A convolution goes on by one."""
 
-    def conv2d(
-        self,
-        input: Integers,
-        weight: Weight,
-        bias: Any = None,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        groups: int = 1,
-    ) -> Integers:
+    def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the stride out."""
-        return super().conv2d(input, weight, bias, (1, 1), padding, dilation, groups)
+        return super().conv2d(input, weight, bias, **(options | {"stride": (1, 1)}))
+
+
+class DilationIgnored(IntegerRepresentation):
+    """A convolution takes neighbours, and crops to the size that dilation gives."""
+
+    def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
+        """Leave the dilation out."""
+        dense = super().conv2d(input, weight, bias, **(options | {"dilation": (1, 1)}))
+        node = dense.node
+        for axis, dilation in enumerate(options.get("dilation", (1, 1)), 2):
+            extra = (dilation - 1) * (weight.levels.shape[axis] - 1)
+            node = self.call(aten.slice.Tensor, node, axis, 0, -extra) if extra else node
+        return replace(dense, node=node)
 
 
 class GroupsIgnored(IntegerRepresentation):
     """A convolution of groups sums over all input channels."""
 
-    def conv2d(
-        self,
-        input: Integers,
-        weight: Weight,
-        bias: Any = None,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        groups: int = 1,
-    ) -> Integers:
+    def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Repeat the weights, so that one group takes them."""
         if isinstance(weight, Weight):
-            weight = replace(weight, levels=weight.levels.repeat(1, groups, 1, 1))
-        return super().conv2d(input, weight, bias, stride, padding, dilation)
+            weight = replace(weight, levels=weight.levels.repeat(1, options.get("groups", 1), 1, 1))
+        return super().conv2d(input, weight, bias, **(options | {"groups": 1}))
 
 
 class ReluAtLevelZero(IntegerRepresentation):

@@ -17,6 +17,7 @@ import contextlib
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,7 +104,7 @@ class IntegerRepresentation:
         if node.op == "placeholder":
             return self._graph.placeholder(node.name)
         if node.op == "get_attr":
-            return _attribute(self._source, str(node.target))
+            return attrgetter(str(node.target))(self._source)
         if node.op == "output":
             return self._graph.output(tree_map(self._in_float, _resolve(node.args[0], self._values)))
         if node.op == "call_module":
@@ -219,19 +220,13 @@ class IntegerRepresentation:
         """Multiply by a quantized weight, and add the bias to what the sums stand for."""
         return self._contract(input, weight, bias, aten.linear.default, axis=-1)
 
-    def conv2d(
-        self,
-        input: Integers,
-        weight: Weight,
-        bias: torch.Tensor | None = None,
-        stride: Sequence[int] = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        groups: int = 1,
-    ) -> Integers:
+    def conv2d(self, input: Integers, weight: Weight, bias: torch.Tensor | None = None, **options: Any) -> Integers:
         """Convolve with a quantized weight. The zero point is subtracted already, so padding with 0 is right."""
-        target = aten.conv2d.padding if isinstance(padding, str) else aten.conv2d.default
-        rest = ([*stride], padding if isinstance(padding, str) else [*padding], [*dilation], groups)
+        padding = options.get("padding", (0, 0))
+        by_name = isinstance(padding, str)
+        target = aten.conv2d.padding if by_name else aten.conv2d.default
+        stride, dilation = ([*options.get(name, (1, 1))] for name in ("stride", "dilation"))
+        rest = (stride, padding if by_name else [*padding], dilation, options.get("groups", 1))
         return self._contract(input, weight, bias, target, None, *rest, axis=-3)
 
     def _contract(
@@ -384,7 +379,7 @@ class IntegerRepresentation:
         """Return the shape that the exporter noted; quantize and dequantize nodes have that of what they take."""
         while "val" not in node.meta:
             if node.op == "get_attr":
-                return _attribute(self._source, str(node.target)).shape
+                return attrgetter(str(node.target))(self._source).shape
             node = node.all_input_nodes[0]
         shape: torch.Size = node.meta["val"].shape
         return shape
@@ -448,13 +443,6 @@ def _weight(levels: torch.Tensor, **grid: Any) -> Weight:
 def _resolve(value: Any, values: dict[Node, Any]) -> Any:
     """Put what has become of each node in its place."""
     return tree_map(lambda leaf: values[leaf] if isinstance(leaf, Node) else leaf, value)
-
-
-def _attribute(program: GraphModule, name: str) -> Any:
-    value: Any = program
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def integer_representation(qdq: GraphModule) -> GraphModule:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
 
 
 def fold_quantized_constants(program: GraphModule) -> GraphModule:
@@ -17,7 +18,7 @@ def fold_quantized_constants(program: GraphModule) -> GraphModule:
     for node in list(program.graph.nodes):
         if node.target not in targets or any(source.op != "get_attr" for source in node.all_input_nodes):
             continue
-        args = [_attribute(program, arg) if hasattr(arg, "target") else arg for arg in node.args]
+        args = [attrgetter(arg.target)(program) if hasattr(arg, "target") else arg for arg in node.args]
         name = f"_folded_{node.name}"
         with torch.no_grad():
             program.register_buffer(name, node.target(*args))
@@ -27,11 +28,3 @@ def fold_quantized_constants(program: GraphModule) -> GraphModule:
     program.graph.eliminate_dead_code()
     program.recompile()
     return program
-
-
-def _attribute(program: GraphModule, node: Node) -> torch.Tensor:
-    value: object = program
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, torch.Tensor)  # noqa: S101 - for the type checker; a get_attr of a weight is one
-    return value
