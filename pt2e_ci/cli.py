@@ -148,7 +148,8 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
     import_home(cell.flow)
     found = detect()
     missing = found.missing(CAPABILITIES)
-    skipped = found.skips(CASES)
+    cases = [case for case in CASES if cell.flow in case.flows]
+    skipped = found.skips(cases)
     if as_json:
         report = {
             "cell": cell.id(platform_tag()),
@@ -183,7 +184,7 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
     _print(table)
     click.echo()
     if not skipped:
-        click.echo(f"All {len(CASES)} cases can run here.")
+        click.echo(f"All {len(cases)} cases can run here.")
     for name, reason in skipped.items():
         click.echo(f"{name} will be skipped: {reason}.")
 
@@ -215,8 +216,8 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
     for name in names:
         if name not in FAULTS:
             raise unknown("fault", name, FAULTS)
-    selected = select_cases(cases)
     cell = current_cell(flow)
+    selected = [case for case in select_cases(cases) if cell.flow in case.flows]
     home = import_home(cell.flow)
     skipped = detect().skips(selected)
     torch.set_num_threads(1)

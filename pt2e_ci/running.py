@@ -74,7 +74,7 @@ def run_case(
     try:
         sets = input_sets(case, seed)
         with stage(Stage.EXPORT):
-            graph = export(build_model(case, seed), sets[0].tensors)
+            graph = export(home.quantize_ahead(build_model(case, seed), case.scheme), sets[0].tensors)
         with stage(Stage.PREPARE):
             prepared = home.prepare(graph, home.quantizer(case.scheme))
         with stage(Stage.CALIBRATE), torch.no_grad():

@@ -90,6 +90,7 @@ def converted(case):
 
     home = import_home(current_cell().flow)
     sets = input_sets(case, 0)
-    prepared = home.prepare(export(build_model(case, 0), sets[0].tensors), home.quantizer(case.scheme))
+    graph = export(home.quantize_ahead(build_model(case, 0), case.scheme), sets[0].tensors)
+    prepared = home.prepare(graph, home.quantizer(case.scheme))
     prepared(*sets[0].tensors)
     return home.convert(prepared), sets

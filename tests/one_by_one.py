@@ -72,6 +72,34 @@ def dequantize_per_channel(levels, scales, zero_points, axis, *_):
     return Array.made(levels.shape, lambda *index: (levels.at(*index) - zero_points[index[axis]]) * scales[index[axis]])
 
 
+def in_blocks(array, sizes, parameters):
+    """Return, for each index, the parameter of its block."""
+    counts = [length // size for length, size in zip(array.shape, sizes, strict=True)]
+    values = parameters.flatten().tolist()
+
+    def pick(index):
+        place = 0
+        for count, position, size in zip(counts, index, sizes, strict=True):
+            place = place * count + position // size
+        return Fraction(values[place])
+
+    return pick
+
+
+def quantize_affine(x, sizes, scale, zero_point, _dtype, low, high):
+    scales, zero_points = in_blocks(x, sizes, scale), in_blocks(x, sizes, zero_point)
+    return Array.made(
+        x.shape,
+        lambda *index: max(low, min(high, round(x.at(*index) / scales(index)) + int(zero_points(index)))),
+    )
+
+
+def dequantize_affine(levels, sizes, scale, zero_point, *_):
+    levels = Array.of(levels) if isinstance(levels, torch.Tensor) else levels
+    scales, zero_points = in_blocks(levels, sizes, scale), in_blocks(levels, sizes, zero_point)
+    return Array.made(levels.shape, lambda *index: (levels.at(*index) - zero_points(index)) * scales(index))
+
+
 def linear(x, weight, bias=None):
     rows, inner = weight.shape
     columns = [weight.values[row * inner : (row + 1) * inner] for row in range(rows)]
@@ -175,6 +203,8 @@ OPERATORS = {
     "quantize_per_tensor": quantize,
     "dequantize_per_tensor": dequantize,
     "dequantize_per_channel": dequantize_per_channel,
+    "quantize_affine": quantize_affine,
+    "dequantize_affine": dequantize_affine,
     "linear": linear,
     "conv2d": conv2d,
     "add": lambda x, y: broadcast(x, y, lambda a, b: a + b),

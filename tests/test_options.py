@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from pt2e_ci.cells import load_cells
+from pt2e_ci.errors import InputError
+from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.suite import options
 
 
@@ -27,3 +31,41 @@ def test_workers(monkeypatch, cores, cases, told, workers):
     if told:
         monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", told)
     assert options._workers(cases) == workers
+
+
+def settings_in(cell, monkeypatch, tmp_path, **chosen):
+    (named,) = (one for one in load_cells().cells if one.name == cell)
+    monkeypatch.setattr(options, "current_cell", lambda flow: named)
+    given = {
+        "keyword": "",
+        "markexpr": "",
+        "require": "",
+        "case": [],
+        "flow": None,
+        "expectations": None,
+        "seed": 0,
+        "representation": None,
+        "rounding": "half_even",
+        "pattern_cache": "off",
+        "report": str(tmp_path / "r"),
+    }
+    return options.make_settings(SimpleNamespace(**(given | chosen)))
+
+
+def test_cases_of_another_flow_are_left_out(monkeypatch, tmp_path):
+    here, there = ({case.name for case in settings_in(cell, monkeypatch, tmp_path).cases} for cell in ("2.13", "2.10"))
+    assert here - there == {"dynamic_linear_int4"}
+    assert there < here
+
+
+def test_a_case_of_another_flow_that_is_named(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match=r"dynamic_linear_int4 is a case of another flow than torch\.ao"):
+        settings_in("2.10", monkeypatch, tmp_path, case=["dynamic_linear_int4", "add"])
+
+
+def test_known_defects_of_upstream_excuse_no_other_representation(monkeypatch, tmp_path):
+    result = Result("conv2d", "conv", Outcome.VACUOUS, structure={"float_operators": {"conv2d": 1}})
+    upstream = settings_in("2.13", monkeypatch, tmp_path)
+    mine = settings_in("2.13", monkeypatch, tmp_path, representation="m:f")
+    assert upstream.expectations.judge(result).known
+    assert mine.expectations.judge(result).complaint

@@ -13,11 +13,21 @@ if TYPE_CHECKING:
 
 
 class Scheme(StrEnum):
-    """The configurations of XNNPACK's symmetric quantizer: int8, with weights in [-127, 127]."""
+    """How a model is quantized: the configurations of XNNPACK's symmetric quantizer, and one of torchao's.
+
+    With the quantizer, all is int8, and weights are in [-127, 127].
+    """
 
     PER_TENSOR = "per_tensor"
     PER_CHANNEL = "per_channel"
     DYNAMIC = "dynamic"
+    INT4_GROUPWISE = "int4_groupwise"
+    """int4 weights with a scale for each group of a row, int8 activations with a scale for each token at run time."""
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether scales adapt to the input."""
+        return self in (Scheme.DYNAMIC, Scheme.INT4_GROUPWISE)
 
 
 class Claim(StrEnum):
@@ -79,6 +89,7 @@ class Case:
         parameter_exponents: by how many binary orders a parameter is scaled up.
         parameter_values: parameters that are filled with one value.
         claims: what the reference program must do for the case to pass.
+        flows: the homes of the flow that have such a scheme; elsewhere the case is not run.
         needs: the capabilities (see `pt2e_ci.capabilities`) without which the case is skipped.
         max_lsb: the largest difference allowed between the two programs, and between each and the exact result,
             in steps of an output's own grid.
@@ -101,6 +112,7 @@ class Case:
     parameter_exponents: Mapping[str, int] = field(default_factory=dict)
     parameter_values: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
+    flows: tuple[str, ...] = ("torch.ao", "torchao")
     # Upstream guards its tests with QNNPACK, whose kernels the quantizer's configuration describes.
     needs: tuple[str, ...] = ("qnnpack",)
     max_lsb: float = 1
@@ -209,7 +221,7 @@ UPSTREAM: tuple[Case, ...] = (
 def _linear(name: str, in_features: int = 8, out_features: int = 4, *, batch: int = 4, **fields: Any) -> Case:
     arguments = {"in_features": in_features, "out_features": out_features} | fields.pop("arguments", {})
     defaults: dict[str, Any] = {"shapes": ((batch, in_features),), "scheme": Scheme.PER_TENSOR}
-    if fields.get("scheme") is Scheme.DYNAMIC:
+    if "scheme" in fields and fields["scheme"].is_dynamic:
         defaults["seed_rule"] = SeedRule(tolerance=1e-4)
     return Case(
         name, family="linear", model="Linear", arguments=arguments, annotated=("linear",), **(defaults | fields)
@@ -282,6 +294,8 @@ _OPERATORS: tuple[Case, ...] = (
     _linear("dynamic_linear_no_bias", scheme=Scheme.DYNAMIC, arguments={"bias": False}),
     _linear("dynamic_linear_wide", scheme=Scheme.DYNAMIC, more_inputs=("wide",), max_absolute=0.01),
     _linear("dynamic_linear_ties", scheme=Scheme.DYNAMIC, more_inputs=("ties",)),
+    # torchao multiplies by the reciprocal of the scale in float32 and so misses ties, a step of the input each.
+    _linear("dynamic_linear_int4", 32, 8, scheme=Scheme.INT4_GROUPWISE, flows=("torchao",), max_absolute=0.01),
     _conv2d("conv2d_no_bias", bias=False),
     _conv2d("conv2d_relu", relu=True),
     _conv2d("conv2d_padding", padding=1, inputs=Inputs.ONE_SIDED),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pt2e_ci.cases import models
-from pt2e_ci.cases.catalogue import Case, Inputs, Scheme
+from pt2e_ci.cases.catalogue import Case, Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def input_sets(case: Case, seed: int) -> list[InputSet]:
     if case.inputs is Inputs.DRAWN:
         sets += [made(f"fresh-{number}") for number in range(1, _FRESH_SETS + 1)]
     sets.append(InputSet("zero", tuple(torch.zeros(shape) for shape in case.shapes)))
-    if case.scheme is Scheme.DYNAMIC:
+    if case.scheme.is_dynamic:
         sets.append(InputSet("narrow", drawn("narrow", _INPUT_EXPONENT - 10)))
         sets.append(InputSet("peak", _filled(case, (2.0, *(2.0**-9,) * 4))))
     else:

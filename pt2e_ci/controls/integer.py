@@ -79,6 +79,16 @@ class Weight:
     axis: int | None = None
 
 
+@dataclass(frozen=True)
+class GroupedWeight:
+    """A quantized constant of two dimensions, with a scale and a zero point (or none) for each group of a row."""
+
+    levels: torch.Tensor
+    size: int
+    scales: torch.Tensor
+    zero_points: torch.Tensor | None
+
+
 class NoIntegerFormError(Exception):
     """These operands cannot be computed on as int64, or this operator never."""
 
@@ -113,6 +123,9 @@ class IntegerRepresentation:
         if kind is Kind.QDQ and name.startswith(("quantize_per", "dequantize_per")):
             arguments = _resolve(named_arguments(node), self._values)
             return self.quantize(**arguments) if name.startswith("quantize") else self.dequantize(**arguments)
+        if kind is Kind.QDQ and name in ("quantize_affine", "dequantize_affine"):
+            arguments = _resolve(named_arguments(node), self._values)
+            return getattr(self, name)(self._shape_of(node.all_input_nodes[0]), **arguments)
         if name in _OPERATORS and self.is_rewritten(node):
             self.shape, self.other_shape = (self._shape_of(node.all_input_nodes[index]) for index in (0, -1))
             arguments = {"input" if key == "self" else key: value for key, value in named_arguments(node).items()}
@@ -171,6 +184,23 @@ class IntegerRepresentation:
             return replace(self.operand(input, Fraction(1), zero_point), runtime=scale)
         return self.operand(input, Fraction(float(scale)), int(zero_point))
 
+    def quantize_affine(self, shape: torch.Size, **grid: Any) -> Node:
+        """Quantize floats, a scale for each token."""
+        scale, zero_point = (self._of_tokens(shape, grid[name]) for name in ("scale", "zero_point"))
+        bounds = {"low": grid["quant_min"], "high": grid["quant_max"], "dtype": grid["output_dtype"]}
+        return self.quantize_floats(self._in_float(grid["input"]), scale, zero_point=zero_point, **bounds)
+
+    def dequantize_affine(self, shape: torch.Size, **grid: Any) -> Integers | GroupedWeight:
+        """Keep levels as integers, activations with the scale of their token, weights with that of their group."""
+        if isinstance(grid["input"], torch.Tensor):
+            return GroupedWeight(grid["input"], grid["block_size"][-1], grid["scale"], grid["zero_point"])
+        scale, zero_point = (self._of_tokens(shape, grid[name]) for name in ("scale", "zero_point"))
+        wide = self.call(aten.to.dtype, zero_point, torch.int64)
+        return replace(self.operand(grid["input"], Fraction(1), wide), runtime=scale)
+
+    def _of_tokens(self, shape: torch.Size, parameter: Node) -> Node:
+        return self.call(aten.reshape.default, parameter, [*shape[:-1], 1])
+
     def weight(self, weight: Weight) -> Weight:
         """Take a quantized constant as it is."""
         return weight
@@ -216,8 +246,10 @@ class IntegerRepresentation:
 
     # Operators, by the names and arguments of aten.
 
-    def linear(self, input: Integers, weight: Weight, bias: torch.Tensor | None = None) -> Integers:
+    def linear(self, input: Integers, weight: Weight | GroupedWeight, bias: torch.Tensor | None = None) -> Integers:
         """Multiply by a quantized weight, and add the bias to what the sums stand for."""
+        if isinstance(weight, GroupedWeight):
+            return self._contract_groups(input, weight, bias)
         return self._contract(input, weight, bias, aten.linear.default, axis=-1)
 
     def conv2d(self, input: Integers, weight: Weight, bias: torch.Tensor | None = None, **options: Any) -> Integers:
@@ -245,6 +277,32 @@ class IntegerRepresentation:
         node = self.accumulator(self.call(target, x.node, self.constant(levels), *rest))
         units = tuple(self.product_unit(x.units[0], scale) for scale in scales)
         return Integers(node, units, largest, axis, offsets, runtime=x.runtime)
+
+    def _contract_groups(self, x: Integers, weight: GroupedWeight, bias: torch.Tensor | None) -> Integers:
+        """Multiply group by group, and add up in a unit that all groups' scales are whole multiples of."""
+        if not isinstance(x, Integers) or not replace(x, runtime=None).is_plain:
+            raise NoIntegerFormError
+        rows, length = weight.levels.shape
+        groups = length // weight.size
+        levels = weight.levels.to(torch.int64)
+        if weight.zero_points is not None:
+            levels = levels - weight.zero_points.to(torch.int64).repeat_interleave(weight.size, 1)
+        scales = [Fraction(scale) for scale in weight.scales.flatten().tolist()]
+        unit = common_unit(scales)
+        factors = [int(scale / unit) for scale in scales]
+        largest = x.largest * int(levels.abs().max()) * length * max(factors)
+        if largest >= _LIMIT:
+            raise NoIntegerFormError
+        # (..., length) to (groups, tokens, size), times (groups, size, rows), each group then in the common unit.
+        tokens = self.call(aten.reshape.default, x.node, [-1, groups, weight.size])
+        by_group = levels.reshape(rows, groups, weight.size).permute(1, 2, 0).contiguous()
+        sums = self.accumulator(self.call(aten.matmul.default, self.call(aten.transpose.int, tokens, 0, 1), by_group))
+        in_unit = self.call(aten.mul.Tensor, sums, torch.tensor(factors).reshape(rows, groups, 1).permute(1, 2, 0))
+        total = self.call(aten.sum.dim_IntList, in_unit, [0])
+        node = self.call(aten.reshape.default, total, [*self.shape[:-1], rows])
+        units = (self.product_unit(x.units[0], unit),) * rows
+        offsets = (Fraction(0),) * rows if bias is None else self.bias(bias, x, units)
+        return Integers(node, units, largest, -1, offsets, runtime=x.runtime)
 
     def weight_levels(self, weight: Weight) -> torch.Tensor:
         """Subtract the zero points from a weight's levels."""
@@ -405,6 +463,8 @@ class IntegerRepresentation:
 
     def _in_float(self, value: Any) -> Any:
         """Return a value as the Q/DQ program has it: integers as the floats that they stand for."""
+        if isinstance(value, GroupedWeight):
+            raise NotImplementedError("a groupwise weight without an integer linear")
         if isinstance(value, Weight):
             shape = [1] * value.levels.dim()
             if value.axis is not None:

@@ -88,7 +88,8 @@ class Controls:
         self.failed: list[Catch] = []
         for case in cases:
             sets = input_sets(case, seed)
-            prepared = home.prepare(export(build_model(case, seed), sets[0].tensors), home.quantizer(case.scheme))
+            graph = export(home.quantize_ahead(build_model(case, seed), case.scheme), sets[0].tensors)
+            prepared = home.prepare(graph, home.quantizer(case.scheme))
             with torch.no_grad():
                 prepared(*sets[0].tensors)
             with patterns.serve() if patterns else nullcontext():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,7 +14,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map
 
 from pt2e_ci.exact.arithmetic import MOVES, OPERATORS, SAME
-from pt2e_ci.exact.reals import Real, scaled
+from pt2e_ci.exact.reals import Real, product, scaled
 from pt2e_ci.exact.rounding import Rounding, to_levels
 from pt2e_ci.operators import Kind, call_of, kind_of, name_of, named_arguments
 
@@ -67,24 +68,26 @@ def run_exactly(
 
 def quantize_nodes(program: GraphModule) -> list[Node]:
     """Return the nodes that take a float tensor that depends on the inputs to levels, in order."""
-    return [node for node in program.graph.nodes if _is(node, "quantize_per")]
+    return [node for node in program.graph.nodes if _is(node, _QUANTIZE)]
 
 
 def runtime_nodes(program: GraphModule) -> list[Node]:
     """Return the scales and zero points that a program works out at run time."""
     found = []
     for node in program.graph.nodes:
-        if _is(node, "quantize_per") or _is(node, "dequantize_per"):
+        if _is(node, _QUANTIZE) or _is(node, _DEQUANTIZE):
             arguments = named_arguments(node)
             found += [value for name in _PARAMETERS if isinstance(value := arguments.get(name), Node)]
     return [node for node in dict.fromkeys(found) if node.op not in ("get_attr", "placeholder")]
 
 
+_QUANTIZE = ("quantize_per", "quantize_affine")
+_DEQUANTIZE = ("dequantize_per", "dequantize_affine")
 _PARAMETERS = ("scale", "scales", "zero_point", "zero_points")
 
 
-def _is(node: Node, prefix: str) -> bool:
-    return node.op == "call_function" and kind_of(node.target) is Kind.QDQ and name_of(node.target).startswith(prefix)
+def _is(node: Node, names: tuple[str, ...]) -> bool:
+    return node.op == "call_function" and kind_of(node.target) is Kind.QDQ and name_of(node.target).startswith(names)
 
 
 class _Runner(Interpreter):
@@ -109,7 +112,7 @@ class _Runner(Interpreter):
         if n.op == "call_module":
             return self._approximate(n)
         kind, name = kind_of(call_of(n)[0]), name_of(call_of(n)[0])
-        if kind is Kind.QDQ and name.startswith(("quantize_per", "dequantize_per")) and named_arguments(n):
+        if n.op == "call_function" and (_is(n, _QUANTIZE) or _is(n, _DEQUANTIZE)) and named_arguments(n):
             arguments = {key: self._value(value) for key, value in named_arguments(n).items()}
             if name.startswith("dequantize"):
                 return _dequantize(arguments)
@@ -176,6 +179,13 @@ def _quantize(arguments: dict[str, Any], rounding: Rounding) -> torch.Tensor:
     real = arguments["input"]
     real = real if isinstance(real, Real) else Real.of_floats(real)
     low, high = arguments["quant_min"], arguments["quant_max"]
+    if "block_size" in arguments:
+        blocks, scales, zero_points = _blocks(arguments, real.shape)
+        levels = torch.empty(real.shape, dtype=torch.int64)
+        for index, (step, offset) in enumerate(zip(scales, zero_points, strict=True)):
+            inside = blocks == index
+            levels[inside] = to_levels(real.map(partial(_masked, inside)), Fraction(step), offset, low, high, rounding)
+        return levels
     if "axis" not in arguments:
         scale, zero_point = _rational(arguments["scale"]), int(arguments["zero_point"])
         return to_levels(real, scale, zero_point, low, high, rounding)
@@ -187,12 +197,33 @@ def _quantize(arguments: dict[str, Any], rounding: Rounding) -> torch.Tensor:
     return torch.stack(channels, axis)
 
 
+def _blocks(arguments: dict[str, Any], shape: torch.Size) -> tuple[torch.Tensor, list[float], list[int]]:
+    """Return the number of the block that each element is in, and the blocks' scales and zero points."""
+    sizes = arguments["block_size"]
+    counts = [length // size for length, size in zip(shape, sizes, strict=True)]
+    numbers = torch.arange(math.prod(counts)).reshape(counts)
+    for dimension, size in enumerate(sizes):
+        numbers = numbers.repeat_interleave(size, dimension)
+    scales = arguments["scale"].flatten().tolist()
+    zero_points = arguments["zero_point"]
+    return numbers, scales, [0] * len(scales) if zero_points is None else zero_points.flatten().tolist()
+
+
+def _masked(mask: torch.Tensor, integers: torch.Tensor) -> torch.Tensor:
+    return integers[mask]
+
+
 def _select(axis: int, index: int, integers: torch.Tensor) -> torch.Tensor:
     return integers.select(axis, index)
 
 
 def _dequantize(arguments: dict[str, Any]) -> Real:
     levels = arguments["input"].to(torch.int64)
+    if "block_size" in arguments:
+        blocks, scales, zero_points = _blocks(arguments, levels.shape)
+        shifted = levels - torch.tensor(zero_points, dtype=torch.int64)[blocks]
+        spread = torch.tensor(scales, dtype=torch.float64)[blocks]
+        return product(Real.of_integers(shifted, Fraction(1)), Real.of_floats(spread), torch.mul, 1)
     if "axis" not in arguments:
         return Real.of_integers(levels - int(arguments["zero_point"]), _rational(arguments["scale"]))
     axis = arguments["axis"]

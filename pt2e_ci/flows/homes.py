@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from torch import nn
     from torch.fx import GraphModule
 
     from pt2e_ci.cells import FlowName
@@ -37,6 +38,10 @@ _MODULES: dict[FlowName, tuple[str, str, str, str]] = {
     ),
 }
 
+# The group that upstream's pattern of int4 weights is exported with, and where a graph notes that it is quantized.
+_GROUP = 8
+_AHEAD = "pt2e_ci_quantized_ahead"
+
 _OPTIONS: dict[Scheme, dict[str, bool]] = {
     Scheme.PER_TENSOR: {"is_per_channel": False},
     Scheme.PER_CHANNEL: {"is_per_channel": True},
@@ -55,17 +60,40 @@ class Home:
     _flow: ModuleType
     _quantizer: ModuleType
 
+    def quantize_ahead(self, model: nn.Module, scheme: Scheme) -> nn.Module:
+        """Quantize weights before the export, where the scheme wants it; the model is changed.
+
+        Raises whatever torchao raises, ImportError among it, where it has no such scheme.
+        """
+        if scheme is not Scheme.INT4_GROUPWISE:
+            return model
+        quantization = import_module("torchao.quantization")
+        granularity = import_module("torchao.quantization.granularity").PerGroup(_GROUP)
+        config = quantization.Int8DynamicActivationIntxWeightConfig(
+            weight_dtype=torch.int4, weight_granularity=granularity
+        )
+        quantization.quantize_(model, config)
+        unwrapped: nn.Module = import_module("torchao.utils").unwrap_tensor_subclass(model)
+        return unwrapped
+
     def quantizer(self, scheme: Scheme) -> Any:
-        """Return XNNPACK's symmetric quantizer, set globally to a scheme."""
+        """Return XNNPACK's symmetric quantizer, set globally to a scheme; None for one that quantizes ahead."""
+        if scheme not in _OPTIONS:
+            return None
         config = self._quantizer.get_symmetric_quantization_config(**_OPTIONS[scheme])
         return self._quantizer.XNNPACKQuantizer().set_global(config)
 
     def prepare(self, graph: GraphModule, quantizer: Any) -> GraphModule:
         """Insert the observers that the quantizer asks for. The graph is used up."""
+        if quantizer is None:
+            graph.meta[_AHEAD] = True
+            return graph
         return self._flow.prepare_pt2e(graph, quantizer)
 
     def convert(self, prepared: GraphModule) -> GraphModule:
         """Return the Q/DQ program of a calibrated graph, with constant weights quantized. The graph is used up."""
+        if prepared.meta.get(_AHEAD):
+            return prepared
         if "fold_quantize" in inspect.signature(self._flow.convert_pt2e).parameters:
             # 2.2 and later; the default was False in 2.2
             return self._flow.convert_pt2e(prepared, fold_quantize=True)

@@ -103,8 +103,10 @@ def make_settings(option: Any) -> Settings:
     for name in required:
         if name not in CAPABILITIES:
             raise unknown("capability", name, CAPABILITIES)
-    cases = select_cases(option.case)
     cell = current_cell(option.flow)
+    cases = [case for case in select_cases(option.case) if cell.flow in case.flows]
+    if strays := sorted(set(option.case) - {case.name for case in cases}):
+        raise InputError(f"{strays[0]} is a case of another flow than {cell.flow}: leave it out here")
     entries = load_expectations(case_names(), load_cells().cells, option.expectations or EXPECTATIONS_FILE)
     if option.representation and not option.expectations:
         # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
