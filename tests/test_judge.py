@@ -212,3 +212,19 @@ def test_nan_is_left_to_the_programs():
     assert found.numerics["reference_vs_qdq"]["compared"] == 16 * len(sets)
     only = judge(CASE, traced(linear), traced(linear), None, sets[:1])
     assert only.reason == "no exact result to compare with: every input has a NaN"
+
+
+def test_programs_that_call_packets_and_quantized_operators():
+    """Written otherwise than a flow writes them, programs are judged all the same."""
+
+    def packets(x, weight):
+        q = ops.quantize_per_tensor(x, *IN, -128, 127, torch.int8)
+        x = ops.dequantize_per_tensor(q, *IN, -128, 127, torch.int8)
+        return fake_quantize(F.linear(x, weight.to(torch.float32) * WEIGHT_SCALE), *OUT)
+
+    def quantized(x, weight):
+        q = torch.quantize_per_tensor(x, *IN, torch.qint8)
+        return integer_linear(torch.dequantize(q), weight)
+
+    assert verdict(integer_linear, packets).numerics["reference_vs_exact"]["compared"]
+    assert verdict(quantized).numerics["reference_vs_exact"]["max"] <= 1

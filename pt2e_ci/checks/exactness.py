@@ -222,7 +222,7 @@ def _align(
         ranked = [
             (float((kept[other] - levels).abs().double().mean()), kept[other].dtype != dtype, -position, other)
             for position, other in enumerate(candidates)
-            if kept[other].shape == levels.shape and levels.numel()
+            if kept[other].shape == levels.shape and levels.numel() and not kept[other].is_quantized
         ]
         distance, _, _, nearest = min(ranked, default=(math.inf, None, 0, None), key=lambda one: one[:3])
         if nearest is not None and distance <= _SAME_OPERATOR:

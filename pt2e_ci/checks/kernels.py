@@ -88,7 +88,7 @@ class Kernels:
     """
 
     def __init__(self, qdq: GraphModule, engines: Sequence[str]) -> None:
-        self._operators = read_operators(qdq)
+        self._operators = read_operators(qdq) if engines else []
         taken = {operator.node for operator in self._operators}
         unread = {
             name_of(node.target): "its result, or an operand, is on no grid that is known before the program runs"

@@ -81,13 +81,15 @@ def runtime_nodes(program: GraphModule) -> list[Node]:
     return [node for node in dict.fromkeys(found) if node.op not in ("get_attr", "placeholder")]
 
 
-_QUANTIZE = ("quantize_per", "quantize_affine")
-_DEQUANTIZE = ("dequantize_per", "dequantize_affine")
+_QUANTIZE = ("quantize_per_tensor", "quantize_per_channel", "quantize_affine")
+_DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel", "dequantize_affine")
 _PARAMETERS = ("scale", "scales", "zero_point", "zero_points")
 
 
 def _is(node: Node, names: tuple[str, ...]) -> bool:
-    return node.op == "call_function" and kind_of(node.target) is Kind.QDQ and name_of(node.target).startswith(names)
+    """Tell whether a node calls an overload of one of these operators, which alone has a schema to read."""
+    known = node.op == "call_function" and kind_of(node.target) is Kind.QDQ
+    return known and name_of(node.target) in names and bool(named_arguments(node))
 
 
 class _Runner(Interpreter):
@@ -112,9 +114,9 @@ class _Runner(Interpreter):
         if n.op == "call_module":
             return self._approximate(n)
         kind, name = kind_of(call_of(n)[0]), name_of(call_of(n)[0])
-        if n.op == "call_function" and (_is(n, _QUANTIZE) or _is(n, _DEQUANTIZE)) and named_arguments(n):
+        if _is(n, _QUANTIZE) or _is(n, _DEQUANTIZE):
             arguments = {key: self._value(value) for key, value in named_arguments(n).items()}
-            if name.startswith("dequantize"):
+            if name in _DEQUANTIZE:
                 return _dequantize(arguments)
             levels = self.exact.levels[n] = _quantize(arguments, self._rounding)
             return self._operands.get(n, levels)
