@@ -1,9 +1,10 @@
-"""What goes wrong on the user's side of the line."""
+"""What goes wrong, in words: on the user's side of the line, and where an exception or a process ends."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,3 +33,15 @@ def one_line(error: BaseException | None, limit: int = 300) -> str:
     text = str(error).strip().splitlines() or [""]
     line = f"{type(error).__name__}: {_ASSERTION.sub('INTERNAL ASSERT FAILED: ', text[0])}".rstrip(": ")
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def death_reason(code: int | None) -> str:
+    """Say how a process ended, by its exit code as `subprocess` gives it: negative for a signal."""
+    if code is None:
+        return "the process died"
+    if code < 0:
+        try:
+            return f"the process was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"the process was ended by signal {-code}"
+    return f"the process exited with {code}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 import torch
 from conftest import converted
 
 from pt2e_ci.cases.catalogue import select_cases
+from pt2e_ci.checks import kernels
 from pt2e_ci.checks.kernels import Kernels, read_operators
 from pt2e_ci.checks.recording import replay
 from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
@@ -17,12 +22,12 @@ ENGINE = "qnnpack"
 def measured(name, shift=0):
     (case,) = select_cases([name])
     program, sets = converted(case)
-    kernels = Kernels(program, [ENGINE, "none"])
+    engines = Kernels(program, [ENGINE, "none"])
     kept = replay(program, sets[0].tensors, [*quantize_nodes(program), *runtime_nodes(program)]).kept
     runtime = {node: kept[node] for node in runtime_nodes(program)}
     own = run_exactly(program, sets[0].tensors, runtime=runtime, operands=kept)
-    kernels.add(kept, {node: levels + shift for node, levels in own.levels.items()})
-    return kernels.record()
+    engines.add(kept, {node: levels + shift for node, levels in own.levels.items()})
+    return engines.record()
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,23 @@ def test_operators_are_read_with_what_is_fused():
         ("conv2d", False),
         ("add", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGILL), "the process was ended by SIGILL"),
+        (lambda: os._exit(3), "the process exited with 3"),
+    ],
+)
+def test_kernel_that_ends_the_process_is_skipped(monkeypatch, end, says):
+    monkeypatch.setitem(kernels._KERNELS, "add", lambda *arguments: end())
+    record = measured("add")
+    assert record[ENGINE]["skipped"] == {"add": says}
+    assert record[ENGINE]["compared"] == 0
+
+
+def test_kernel_that_hangs_is_skipped(monkeypatch):
+    monkeypatch.setattr(kernels, "_SECONDS", 0.1)
+    monkeypatch.setitem(kernels._KERNELS, "add", lambda *arguments: time.sleep(60))
+    assert measured("add")[ENGINE]["skipped"] == {"add": "still running after 0.1 s"}

@@ -133,7 +133,8 @@ class Exactness:
 
     def engines(self) -> dict[str, Any]:
         """Return the report's fields of the machine's engines, which ran the same operators on the same levels."""
-        found = self._kernels.record()
+        with self._clock("kernels"):
+            found = self._kernels.record()
         if self._delegate is not None:
             found["executorch"] = self._delegate.record()
         return found

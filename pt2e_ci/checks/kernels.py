@@ -6,9 +6,11 @@ kernels. What an engine cannot take is skipped with its own words.
 
 from __future__ import annotations
 
+import faulthandler
+import multiprocessing
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,12 @@ import torch.nn.functional as F
 from torch.fx import GraphModule, Node
 
 from pt2e_ci.checks.numerics import Comparison
-from pt2e_ci.errors import one_line
+from pt2e_ci.errors import death_reason, one_line
 from pt2e_ci.operators import Kind, kind_of, name_of, named_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from multiprocessing.connection import Connection
 
 # torch's engine behind each of ours, and the dtypes of activations that it takes, the first that it does being used:
 # oneDNN's convolution takes quint8 only. Where torch is built with XNNPACK, that is what the engine called qnnpack
@@ -33,6 +36,9 @@ _ENGINES: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
     "onednn": ("onednn", (torch.qint8, torch.quint8)),
     "xnnpack": ("qnnpack", (torch.qint8,)),
 }
+
+
+_SECONDS = 60
 
 
 class NotTakenError(Exception):
@@ -75,12 +81,6 @@ class QuantizedOperator:
     output: QParams
 
 
-@dataclass
-class _Measured:
-    comparison: Comparison = field(default_factory=Comparison)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
 class Kernels:
     """Collects how far each engine is from the exact result.
 
@@ -88,35 +88,72 @@ class Kernels:
     """
 
     def __init__(self, qdq: GraphModule, engines: Sequence[str]) -> None:
-        self._operators = read_operators(qdq) if engines else []
+        self._engines = [engine for engine in engines if engine in _ENGINES]
+        self._operators = read_operators(qdq) if self._engines else []
         taken = {operator.node for operator in self._operators}
-        unread = {
+        self._unread = {
             name_of(node.target): "its result, or an operand, is on no grid that is known before the program runs"
             for node in qdq.graph.nodes
             if node.op == "call_function" and name_of(node.target) in _KERNELS and node not in taken
         }
-        self._measured = {engine: _Measured(skipped=dict(unread)) for engine in engines if engine in _ENGINES}
+        self._given: list[tuple[dict[Node, torch.Tensor], dict[Node, torch.Tensor]]] = []
         self._prepacked: dict[tuple[str, Node], Any] = {}
 
     def add(self, levels: Mapping[Node, torch.Tensor], exact: Mapping[Node, torch.Tensor]) -> None:
-        """Run every operator on the levels that its operands had, and compare with the exact ones by node."""
-        for engine, measured in self._measured.items():
+        """Take in the levels that every operator's operands had, and the exact ones of its result, by node."""
+        operands = {node for operator in self._operators for node, _ in operator.operands}
+        results = {operator.quantize for operator in self._operators}
+        self._given.append(({node: levels[node] for node in operands}, {node: exact[node] for node in results}))
+
+    def record(self) -> dict[str, Any]:
+        """Run every operator on every engine, and return the report's fields by engine.
+
+        They are a comparison in LSB, and the operators that were skipped.
+        """
+        return {engine: self._measure_apart(engine) for engine in self._engines}
+
+    def _measure_apart(self, engine: str) -> dict[str, Any]:
+        """Measure in a process of its own, for a kernel that the CPU cannot run would end this one."""
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=self._send, args=(engine, sender), daemon=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of a fork beside threads; the child uses none of them
+            process.start()
+        sender.close()
+        reason = f"still running after {_SECONDS} s"
+        try:
+            if receiver.poll(_SECONDS):
+                measured: dict[str, Any] = receiver.recv()
+                return measured
+        except EOFError:
+            process.join()
+            reason = death_reason(process.exitcode)
+        finally:
+            process.kill()
+            process.join()
+        skipped = dict.fromkeys((operator.name for operator in self._operators), reason)
+        return _as_lsb(Comparison()) | {"skipped": self._unread | skipped}
+
+    def _send(self, engine: str, sender: Connection) -> None:
+        """Measure, in the child."""
+        faulthandler.disable()  # an end is reported by its signal
+        torch.set_num_threads(1)  # threads of the parent are not here
+        sender.send(self._measure(engine))
+
+    def _measure(self, engine: str) -> dict[str, Any]:
+        comparison, skipped = Comparison(), dict(self._unread)
+        for levels, exact in self._given:
             for operator in self._operators:
-                if operator.name in measured.skipped:
+                if operator.name in skipped:
                     continue
                 try:
                     found = self._run(engine, operator, [levels[node] for node, _ in operator.operands])
                 except NotTakenError as error:
-                    measured.skipped[operator.name] = str(error)
+                    skipped[operator.name] = str(error)
                     continue
-                measured.comparison.add(found.double(), exact[operator.quantize].double(), 1.0)
-
-    def record(self) -> dict[str, Any]:
-        """Return the report's fields, by engine: a comparison in LSB, and the operators that were skipped."""
-        return {
-            engine: _as_lsb(measured.comparison) | {"skipped": measured.skipped}
-            for engine, measured in self._measured.items()
-        }
+                comparison.add(found.double(), exact[operator.quantize].double(), 1.0)
+        return _as_lsb(comparison) | {"skipped": skipped}
 
     def _run(self, engine: str, operator: QuantizedOperator, levels: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the levels that an engine gives; raise NotTakenError with its words if it gives none."""

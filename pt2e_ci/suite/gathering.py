@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pt2e_ci.cases.catalogue import CASES, Case, case_names
-from pt2e_ci.errors import InputError
+from pt2e_ci.errors import InputError, death_reason
 from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import Report, dump, end_record, write_report
 
@@ -137,18 +136,6 @@ def _failed_around(case: Case, report: pytest.TestReport) -> Result:
         return Result(case.name, case.family, Outcome.TIMEOUT, reason=f"still running after {timeout['limit']} s")
     last = text.strip().splitlines()[-1] if text.strip() else "no reason given"
     return Result(case.name, case.family, Outcome.ERROR, reason=f"pytest's {report.when} failed: {last}")
-
-
-def death_reason(code: int | None) -> str:
-    """Say how a process ended, by its exit code as `subprocess` gives it: negative for a signal."""
-    if code is None:
-        return "the process died"
-    if code < 0:
-        try:
-            return f"the process was ended by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"the process was ended by signal {-code}"
-    return f"the process exited with {code}"
 
 
 def _exit_code(report: pytest.TestReport) -> int | None:
