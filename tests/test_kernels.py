@@ -19,15 +19,15 @@ from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
 ENGINE = "qnnpack"
 
 
-def measured(name, shift=0):
+def measured(name, shift=0, engines=(ENGINE, "none")):
     (case,) = select_cases([name])
     program, sets = converted(case)
-    engines = Kernels(program, [ENGINE, "none"])
+    found = Kernels(program, engines)
     kept = replay(program, sets[0].tensors, [*quantize_nodes(program), *runtime_nodes(program)]).kept
     runtime = {node: kept[node] for node in runtime_nodes(program)}
     own = run_exactly(program, sets[0].tensors, runtime=runtime, operands=kept)
-    engines.add(kept, {node: levels + shift for node, levels in own.levels.items()})
-    return engines.record()
+    found.add(kept, {node: levels + shift for node, levels in own.levels.items()})
+    return found.record()
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,17 @@ def test_kernel_that_hangs_is_skipped(monkeypatch):
     monkeypatch.setattr(kernels, "_SECONDS", 0.1)
     monkeypatch.setitem(kernels._KERNELS, "add", lambda *arguments: time.sleep(60))
     assert measured("add")[ENGINE]["skipped"] == {"add": "still running after 0.1 s"}
+
+
+def test_one_engine_that_dies_costs_itself_only(monkeypatch):
+    add = kernels._KERNELS["add"]
+
+    def dies_on_onednn(*arguments):
+        if torch.backends.quantized.engine == "onednn":
+            os.kill(os.getpid(), signal.SIGILL)
+        return add(*arguments)
+
+    monkeypatch.setitem(kernels._KERNELS, "add", dies_on_onednn)
+    record = measured("add", engines=("qnnpack", "onednn"))
+    assert (record["qnnpack"]["max"], record["qnnpack"]["skipped"]) == (0, {})
+    assert record["onednn"]["skipped"] == {"add": "the process was ended by SIGILL"}

@@ -110,36 +110,51 @@ class Kernels:
 
         They are a comparison in LSB, and the operators that were skipped.
         """
-        return {engine: self._measure_apart(engine) for engine in self._engines}
+        measured, reason = self._measure_apart(self._engines)
+        if reason and len(self._engines) > 1:
+            # One of them ended the process: find out which.
+            for engine in self._engines:
+                alone, reason = self._measure_apart([engine])
+                measured |= alone or {engine: self._without(reason)}
+        elif reason:
+            measured = {engine: self._without(reason) for engine in self._engines}
+        return measured
 
-    def _measure_apart(self, engine: str) -> dict[str, Any]:
-        """Measure in a process of its own, for a kernel that the CPU cannot run would end this one."""
+    def _measure_apart(self, engines: Sequence[str]) -> tuple[dict[str, Any], str]:
+        """Measure in a process of its own, for a kernel that the CPU cannot run would end this one.
+
+        Returns the fields by engine, or nothing and how the process ended.
+        """
+        if not engines:
+            return {}, ""
         context = multiprocessing.get_context("fork")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=self._send, args=(engine, sender), daemon=True)
+        process = context.Process(target=self._send, args=(engines, sender), daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of a fork beside threads; the child uses none of them
             process.start()
         sender.close()
-        reason = f"still running after {_SECONDS} s"
         try:
-            if receiver.poll(_SECONDS):
-                measured: dict[str, Any] = receiver.recv()
-                return measured
+            if not receiver.poll(_SECONDS):
+                return {}, f"still running after {_SECONDS} s"
+            return receiver.recv(), ""
         except EOFError:
             process.join()
-            reason = death_reason(process.exitcode)
+            return {}, death_reason(process.exitcode)
         finally:
             process.kill()
             process.join()
-        skipped = dict.fromkeys((operator.name for operator in self._operators), reason)
-        return _as_lsb(Comparison()) | {"skipped": self._unread | skipped}
 
-    def _send(self, engine: str, sender: Connection) -> None:
+    def _send(self, engines: Sequence[str], sender: Connection) -> None:
         """Measure, in the child."""
         faulthandler.disable()  # an end is reported by its signal
         torch.set_num_threads(1)  # threads of the parent are not here
-        sender.send(self._measure(engine))
+        sender.send({engine: self._measure(engine) for engine in engines})
+
+    def _without(self, reason: str) -> dict[str, Any]:
+        """Return the fields of an engine that gave nothing."""
+        skipped = dict.fromkeys((operator.name for operator in self._operators), reason)
+        return _as_lsb(Comparison()) | {"skipped": self._unread | skipped}
 
     def _measure(self, engine: str) -> dict[str, Any]:
         comparison, skipped = Comparison(), dict(self._unread)
