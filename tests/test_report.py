@@ -259,3 +259,9 @@ def test_report_from_before_the_exact_result_is_read(tmp_path):
     write_report(path, report(one, run=run))
     assert read_whole_report(path).cases[0]["name"] == "add"
     assert rows([read_whole_report(path)])[0].outcome == "pass"
+
+
+def test_rows_are_in_the_order_of_the_longest_report():
+    short = report(case("add"), case("mul"))
+    long = report(case("add"), case("cat"), case("mul"))
+    assert [row.texts[0] for row in rows([short, long])] == ["add", "cat", "mul"]

@@ -36,12 +36,14 @@ class Row:
 
 
 def rows(reports: Sequence[Report]) -> list[Row]:
-    """Return the rows of the table, in the order of the cases."""
+    """Return the rows of the table, in the order of the cases in the report that has the most of them."""
     merged: dict[tuple[str, ...], Row] = {}
     order: dict[str, int] = {}
-    for report in reports:
+    for report in sorted(reports, key=lambda report: len(report.cases), reverse=True):
         for case in report.cases:
             order.setdefault(case["name"], len(order))
+    for report in reports:
+        for case in report.cases:
             texts = _texts(case)
             earlier = merged.get(texts)
             merged[texts] = Row(
