@@ -20,10 +20,24 @@ from pt2e_ci.outcomes import Outcome, Result, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch.fx import GraphModule
+
     from pt2e_ci.cases.catalogue import Case
     from pt2e_ci.flows.homes import Home
     from pt2e_ci.flows.patterns import PatternGraphs
     from pt2e_ci.flows.representation import Representation
+
+
+def qdq_program(
+    case: Case, home: Home, seed: int, inputs: tuple[torch.Tensor, ...], patterns: PatternGraphs | None = None
+) -> GraphModule:
+    """Return a case's Q/DQ program, calibrated on `inputs`: what `run_case` does in stages, which it times apart."""
+    graph = export(home.quantize_ahead(build_model(case, seed), case.scheme), inputs)
+    prepared = home.prepare(graph, home.quantizer(case.scheme))
+    with torch.no_grad():
+        prepared(*inputs)
+    with patterns.serve() if patterns else nullcontext():
+        return home.convert(prepared)
 
 
 class _StageError(Exception):

@@ -83,14 +83,10 @@ def whole_run(suite: RunSuite) -> SuiteRun:
 
 def converted(case):
     """Return a case's Q/DQ program on this torch, and its input sets."""
-    from pt2e_ci.cases.inputs import build_model, input_sets
+    from pt2e_ci.cases.inputs import input_sets
     from pt2e_ci.cells import current_cell
-    from pt2e_ci.flows.exporting import export
     from pt2e_ci.flows.homes import import_home
+    from pt2e_ci.running import qdq_program
 
-    home = import_home(current_cell().flow)
     sets = input_sets(case, 0)
-    graph = export(home.quantize_ahead(build_model(case, 0), case.scheme), sets[0].tensors)
-    prepared = home.prepare(graph, home.quantizer(case.scheme))
-    prepared(*sets[0].tensors)
-    return home.convert(prepared), sets
+    return qdq_program(case, import_home(current_cell().flow), 0, sets[0].tensors), sets

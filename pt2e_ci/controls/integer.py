@@ -147,15 +147,13 @@ class IntegerRepresentation:
 
     def quantize(self, input: Any, **grid: Any) -> Any:
         """Take a tensor to levels: floats by rounding, integers by boundaries."""
-        scale, rest = (
-            grid["scale"],
-            {
-                "zero_point": grid["zero_point"],
-                "low": grid["quant_min"],
-                "high": grid["quant_max"],
-                "dtype": grid["dtype"],
-            },
-        )
+        scale = grid["scale"]
+        rest = {
+            "zero_point": grid["zero_point"],
+            "low": grid["quant_min"],
+            "high": grid["quant_max"],
+            "dtype": grid["dtype"],
+        }
         if isinstance(input, Integers) and input.runtime is None and not isinstance(scale, Node):
             return self.requantize(input, Fraction(float(scale)), **rest)
         return self.quantize_floats(self._in_float(input), scale, **rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pt2e_ci.cases.catalogue import CASES, UPSTREAM
-from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.cases.inputs import input_sets
 from pt2e_ci.checks.judge import Judgement, judge
 from pt2e_ci.controls.faults import FAULTS, describe
 from pt2e_ci.controls.integer import integer_representation
 from pt2e_ci.errors import one_line
-from pt2e_ci.flows.exporting import export
 from pt2e_ci.outcomes import Outcome
 from pt2e_ci.reports.table import width
+from pt2e_ci.running import qdq_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,12 +87,7 @@ class Controls:
         self.failed: list[Catch] = []
         for case in cases:
             sets = input_sets(case, seed)
-            graph = export(home.quantize_ahead(build_model(case, seed), case.scheme), sets[0].tensors)
-            prepared = home.prepare(graph, home.quantizer(case.scheme))
-            with torch.no_grad():
-                prepared(*sets[0].tensors)
-            with patterns.serve() if patterns else nullcontext():
-                qdq = home.convert(prepared)
+            qdq = qdq_program(case, home, seed, sets[0].tensors, patterns)
             exact = integer_representation(qdq)
             judgement = judge(case, qdq, exact, None, sets)
             if judgement.outcome is not Outcome.PASS:

@@ -103,7 +103,7 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> Real:
     """Return the largest number of each window."""
-    (term,) = _one_term(self)
+    term = _one_term(self)
     sign = 1 if term.unit > 0 else -1
     pooled = F.max_pool2d(term.integers * sign, kernel_size, stride or None, padding, dilation, ceil_mode)
     return Real((Term(term.unit * sign, pooled),), self.exact)
@@ -181,10 +181,10 @@ def _constant(value: float, like: Real) -> Real:
     return Real((Term(Fraction(value), torch.ones(like.shape, dtype=torch.int64)),), like.exact)
 
 
-def _one_term(real: Real) -> tuple[Term]:
-    if len(real.terms) == 1:
-        return (real.terms[0],)
-    raise NotImplementedError("numbers too far apart to be compared as integers of one unit")
+def _one_term(real: Real) -> Term:
+    if len(real.terms) > 1:
+        raise NotImplementedError("numbers too far apart to be compared as integers of one unit")
+    return real.terms[0]
 
 
 def _divide(sums: Real, divisors: torch.Tensor) -> Real:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -146,12 +145,9 @@ class _Runner(Interpreter):
     def _approximate(self, node: Node) -> Any:
         """Compute an operator in float64, or in float32 where it will have nothing else."""
         args, kwargs = self.fetch_args_kwargs_from_env(node)
-        for dtype in (torch.float64, torch.float32):
-            with suppress(Exception):
-                floats = tree_map(partial(_as_float, dtype), (args, kwargs))
-                result = self._call(node, *floats)
-                break
-        else:
+        try:
+            result = self._call(node, *tree_map(partial(_as_float, torch.float64), (args, kwargs)))
+        except Exception:  # such as a product with a float32 that is the module's own
             result = self._call(node, *tree_map(partial(_as_float, torch.float32), (args, kwargs)))
         if any(_is_float(leaf) for leaf in tree_flatten(result)[0]):
             self.exact.approximated.append(name_of(call_of(node)[0]) if node.op != "call_module" else str(node.target))
