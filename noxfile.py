@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
 import nox.manifest
@@ -13,9 +16,13 @@ import nox.manifest
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from pt2e_ci.cells import Cell, load_cells, platform_tag  # noqa: E402
+from pt2e_ci.cells import Cell, load_cells  # noqa: E402
 from pt2e_ci.errors import InputError  # noqa: E402
+from pt2e_ci.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH, check_lock, check_locks, read_pins, requirements  # noqa: E402
 from pt2e_ci.sources import SETTING, torch_sources  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -35,31 +42,46 @@ def _cells() -> tuple[Cell, ...]:
         sys.exit(f"nox: {error}")
 
 
-def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".") -> None:
-    """Install a cell's torch, its torchao, this project as it stands, and some of its dependency groups."""
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def _use_sources(session: nox.Session) -> tuple[str, ...]:
+    """Have the session's installer take packages from where torch is; return the arguments that it needs for that."""
     try:
         sources, note = torch_sources()
     except InputError as error:
         session.error(str(error))
     session.log(note)
-    uses_uv = session.venv_backend == "uv"
+    uses_uv = session.venv_backend in ("uv", "none")
     session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
     # pip compiles what it installs and uv does not: then every process would, where Python may not write bytecode.
     session.env["UV_COMPILE_BYTECODE"] = "1"
-    requirements = [f"torch=={cell.torch}", *cell.requires]
-    if cell.torchao:
-        requirements.append(f"torchao=={cell.torchao}")
-    extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
+    return sources.uv_arguments() if uses_uv else ()
+
+
+def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".") -> None:
+    """Install what a cell's lock holds, this project as it stands, and some of its dependency groups."""
     try:
-        session.install(*(sources.uv_arguments() if uses_uv else ()), *requirements, "-e", package, *extras)
+        check_lock(cell, PROJECT["project"]["dependencies"])
+    except InputError as error:
+        session.error(str(error))
+    arguments = _use_sources(session)
+    lock = LOCKS / cell.name
+    session.install(*arguments, "--require-hashes", "--no-deps", "-r", str(lock / DEPENDENCIES), "-r", str(BUILD_LOCK))
+    try:
+        # With its dependencies: all of a CPU build's are there by now, and a CUDA build brings its own.
+        session.install(*arguments, "-r", str(lock / TORCH))
     except nox.command.CommandFailed:
         session.error(
             f"torch {cell.torch} could not be installed for Python {cell.python}: set {SETTING} to an index that"
             " has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
         )
-
-
-PROJECT = nox.project.load_toml("pyproject.toml")
+    session.install("--no-build-isolation", "--no-deps", "-e", ".")
+    extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
+    if package != ".":
+        extras.append(f"-e{package}")
+    if extras:
+        session.install(*arguments, *extras)
 
 
 def _has_python(version: str) -> bool:
@@ -83,10 +105,9 @@ def _add_cell_session(cell: Cell) -> None:
                 f"Python {cell.python} is not on this machine: install it, and see that python{cell.python} is on PATH"
             )
         _install(session, cell)
-        report = ROOT / "reports" / f"{cell.id(platform_tag())}.jsonl"
-        own = any(argument.startswith("--report") for argument in session.posargs)
+        own = any(argument == "--report" or argument.startswith("--report=") for argument in session.posargs)
         # Names of cases come before any option.
-        session.run("python", "-m", "pt2e_ci", "run", *session.posargs, *([] if own else [f"--report={report}"]))
+        session.run("python", "-m", "pt2e_ci", "run", *session.posargs, *([] if own else [f"--report={ROOT}/reports/"]))
 
     run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
     # Without its interpreter a session gets no environment: it only says what is missing.
@@ -105,6 +126,46 @@ def matrix(session: nox.Session) -> None:
     """Run cells side by side, all or those named after --, and print the merged table."""
     session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "dev"))
     session.run("python", "-m", "pt2e_ci", "matrix", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Lock the cells named after --, or all; --check only looks, --upgrade or --upgrade-package NAME moves pins."""
+    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), session.posargs))
+    options = session.posargs[len(names) :]
+    try:
+        cells = load_cells().select(names)
+        if options == ["--check"]:
+            check_locks(_cells(), PROJECT["project"]["dependencies"])
+            session.log(f"the locks of {len(_cells())} cells are what cells.toml and pyproject.toml ask for")
+            return
+    except InputError as error:
+        session.error(str(error))
+    arguments = _use_sources(session)
+    _compile(session, "3.11", PROJECT["build-system"]["requires"], BUILD_LOCK, *arguments, *options)
+    for cell in cells:
+        folder = LOCKS / cell.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TORCH).write_text(f"torch=={cell.torch}\n", encoding="utf-8")
+        wanted = requirements(cell, PROJECT["project"]["dependencies"])
+        _compile(session, cell.python, wanted, folder / DEPENDENCIES, *arguments, *options)
+        if cuda := [name for name in read_pins(folder / DEPENDENCIES) if name.startswith(("nvidia-", "cuda-"))]:
+            session.error(f"the torch {cell.torch} at hand is a CUDA build, which needs {cuda[0]}: set {SETTING}")
+
+
+def _compile(session: nox.Session, python: str, wanted: Sequence[str], target: Path, *arguments: str) -> None:
+    """Lock requirements in a file, whose pins stay where they can, and see that both architectures have wheels."""
+    common = ("--quiet", "--generate-hashes", "--only-binary", ":all:", "--python-version", python)
+    made_by = ("--custom-compile-command", "nox -s lock", "--no-annotate", "--no-emit-package", "torch")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.in")
+        source.write_text("\n".join(wanted), encoding="utf-8")
+        to = ("--output-file", str(target))
+        x86 = ("--python-platform", "x86_64-manylinux_2_28")
+        session.run("uv", "pip", "compile", str(source), *common, *made_by, *x86, *to, *arguments, external=True)
+        to = ("--output-file", str(Path(folder, "aarch64.txt")))
+        arm = ("--no-deps", "--python-platform", "aarch64-manylinux_2_28")
+        session.run("uv", "pip", "compile", str(target), *common, *arm, *to, external=True)
 
 
 @nox.session
@@ -144,18 +205,18 @@ def executorch(session: nox.Session) -> None:
     cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
     _install(session, cell, package=".[executorch]")
     # A report of its own: the cell's is of an environment without ExecuTorch.
-    report = ROOT / "reports" / "executorch" / f"{cell.id(platform_tag())}.jsonl"
-    arguments = [*session.posargs, f"--report={report}", "--require=executorch"]
+    arguments = [*session.posargs, f"--report={ROOT}/reports/executorch/", "--require=executorch"]
     session.run("python", "-m", "pt2e_ci", "run", *arguments)
     session.run("pytest", "tests/test_delegate.py")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff."""
+    """Check style and formatting with ruff, and the Dockerfile with hadolint."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    session.run("hadolint", "Dockerfile")
 
 
 @nox.session

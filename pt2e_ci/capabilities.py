@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ INSTRUCTION_SETS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"),  # x86-64
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),  # aarch64
 )
+_INSTALLERS_FILES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
 CAPABILITIES = (*ENGINES, "xnnpack", "executorch", *INSTRUCTION_SETS)
 
 
@@ -36,7 +39,8 @@ class Capabilities:
         executorch: whether ExecuTorch is installed beside torch, whose XNNPACK delegate is an engine, too.
         cpu: ``model``; ``instruction_sets`` of `INSTRUCTION_SETS`; ``torch`` with the set that torch's own
             kernels were dispatched to; ``cores`` that this process may use; ``threads`` that torch uses.
-        build: ``version`` of torch with its local part, ``git`` commit, and ``debug``.
+        build: ``version`` of torch with its local part, ``git`` commit, ``debug``, and the ``digest`` of its wheel
+            (None for a torch that no installer has put there).
 
     """
 
@@ -95,9 +99,28 @@ def detect() -> Capabilities:
             "version": torch.__version__,
             "git": torch.version.git_version,
             "debug": bool(torch.version.debug),
+            "digest": wheel_digest("torch"),
         },
         executorch=find_spec("executorch") is not None,
     )
+
+
+def wheel_digest(distribution: str) -> str | None:
+    """Return a digest of the files that a distribution's wheel holds: the same for each installer and each folder.
+
+    It is taken of the digests in RECORD. What installers add to that file (bytecode, scripts, their own notes) is
+    left out; two builds of one version differ in it.
+    """
+    try:
+        record = metadata.distribution(distribution).read_text("RECORD")
+    except metadata.PackageNotFoundError:
+        return None
+    files = sorted(
+        f"{path} {digest}"
+        for path, digest, _ in csv.reader((record or "").splitlines())
+        if digest and not path.startswith("../") and not path.endswith((".pyc", *_INSTALLERS_FILES))
+    )
+    return f"sha256:{hashlib.sha256(chr(10).join(files).encode()).hexdigest()}" if files else None
 
 
 def _has_xnnpack() -> bool:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from pt2e_ci.errors import InputError
+from pt2e_ci.errors import InputError, unknown
 from pt2e_ci.toml_files import entry_lines, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CELLS_FILE = Path(__file__).with_name("cells.toml")
 
@@ -26,7 +29,7 @@ FlowName = Literal["torch.ao", "torchao"]
 FLOWS: tuple[FlowName, ...] = get_args(FlowName)
 
 _REQUIRED = {"name", "torch", "python", "flow"}
-_OPTIONAL = {"torchao", "requires"}
+_OPTIONAL = {"torchao", "requires", "base"}
 _RELEASE = r"\d+\.\d+\.\d+(\.?[a-z]+\d+)*"
 _PATTERNS = {"name": r"[A-Za-z0-9][A-Za-z0-9._-]*", "torch": _RELEASE, "torchao": _RELEASE, "python": r"\d+\.\d+"}
 _MEANING = dict.fromkeys(("torch", "torchao"), "a release, such as 2.4.1") | {
@@ -50,6 +53,8 @@ class Cell:
     flow: FlowName
     torchao: str | None = None
     requires: tuple[str, ...] = ()
+    base: str | None = None
+    """The image to build on, where the Dockerfile's own has another Python."""
     listed: bool = True
 
     @property
@@ -77,6 +82,20 @@ class CellList:
 
     cells: tuple[Cell, ...]
     pairs: dict[str, tuple[str, ...]]
+
+    def select(self, names: Iterable[str] = ()) -> tuple[Cell, ...]:
+        """Return the cells of these names, as ``2.4`` or ``test-2.4``, in the order of the list; all for no name.
+
+        Raises:
+            InputError: there is no such cell.
+
+        """
+        listed = [cell.name for cell in self.cells]
+        wanted = [name.removeprefix("test-") for name in names]
+        for name in wanted:
+            if name not in listed:
+                raise unknown("cell", name, listed)
+        return tuple(cell for cell in self.cells if not wanted or cell.name in wanted)
 
     def find(self, torch: str, torchao: str | None, python: str, flow: FlowName) -> Cell:
         """Return the listed cell of these versions, or an unlisted one made of them."""

@@ -15,6 +15,7 @@ import click
 
 from pt2e_ci import __version__
 from pt2e_ci.errors import InputError
+from pt2e_ci.image_cli import image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,3 +287,6 @@ def _print(table: Any) -> None:
     from pt2e_ci.reports.table import width
 
     Console(width=width(), highlight=False).print(table)
+
+
+main.add_command(image)

@@ -1,4 +1,4 @@
-"""Cells side by side: one nox session each, a few at a time, with a line for each while they run.
+"""Cells side by side: one command each, a few at a time, with a line for each while they run.
 
 A cell whose report is there and whose environment has not changed is not started at all.
 """
@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pt2e_ci.cells import Cell, load_cells, platform_tag
-from pt2e_ci.errors import InputError, unknown
+from pt2e_ci.errors import InputError
 from pt2e_ci.reports.record import read_whole_report, write_report
 from pt2e_ci.reports.table import render, width
 from pt2e_ci.unchanged import mark_reused, result_key, reusable
@@ -51,13 +51,14 @@ class State(StrEnum):
 class Job:
     """One cell of the matrix: the command that runs it, and how far that has come."""
 
-    cell: Cell
+    name: str
     command: Sequence[str]
     report: Path
     log: Path
     state: State = State.WAITING
     started: float | None = None
     seconds: float = 0.0
+    code: int | None = None
     earlier: int | None = None
     """When the report was changed that was there before the run: it must not be taken for the run's own."""
 
@@ -69,7 +70,7 @@ class Job:
                 lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError:
             return ""
-        return lines[-1][:100] if lines else ""
+        return lines[-1] if lines else ""
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Matrix:
         return {"PYTEST_XDIST_AUTO_NUM_WORKERS": str(workers)}
 
     def run(self) -> int:
-        """Run all jobs and print the merged table; return 0 only if every cell did as expected.
+        """Run all jobs and print the merged table; return 0 only if every cell did as expected, 2 if one could not run.
 
         Ctrl-C stops what is running; the reports of cells that are done stay.
         """
@@ -99,12 +100,12 @@ class Matrix:
                 interrupted = True
         for job in self.jobs:
             if job.state is State.FAILED:
-                self.console.print(f"{job.cell.session} failed; its output is in {job.log}", soft_wrap=True)
+                self.console.print(f"{job.name} failed; its output is in {job.log}", soft_wrap=True)
         reports, missing = [], []
         for job in self.jobs:
             try:
                 if job.state in (State.DONE, State.FAILED) and _changed(job.report) == job.earlier:
-                    missing.append(f"{job.cell.session} ended without one")
+                    missing.append(f"{job.name} ended without one: {job.last_words()}")
                 elif job.state in (State.DONE, State.UNCHANGED, State.FAILED):
                     reports.append(read_whole_report(job.report))
             except InputError as error:
@@ -115,6 +116,8 @@ class Matrix:
             self.console.print(f"no report: {complaint}", soft_wrap=True)
         if interrupted:
             self.console.print("stopped; the reports of the cells that were done are kept")
+            return 2
+        if any(job.code == 2 for job in self.jobs):
             return 2
         return 0 if all(job.state in (State.DONE, State.UNCHANGED) for job in self.jobs) and not missing else 1
 
@@ -150,8 +153,8 @@ class Matrix:
                 start_new_session=True,  # so that all of its processes can be stopped
             )
             try:
-                code = await process.wait()
-                job.state = State.DONE if code == 0 else State.FAILED
+                job.code = await process.wait()
+                job.state = State.DONE if job.code == 0 else State.FAILED
             finally:
                 if process.returncode is None:
                     job.state = State.STOPPED
@@ -169,23 +172,23 @@ class Matrix:
 
         def print_changes() -> None:
             for job in self.jobs:
-                if shown.get(job.cell.session) != job.state and job.state is not State.WAITING:
+                if shown.get(job.name) != job.state and job.state is not State.WAITING:
                     after = f" after {job.seconds:.0f} s" if job.seconds else ""
-                    self.console.print(f"{job.cell.session}: {job.state}{after}", soft_wrap=True)
-                shown[job.cell.session] = job.state
+                    self.console.print(f"{job.name}: {job.state}{after}", soft_wrap=True)
+                shown[job.name] = job.state
 
         print_changes()
         yield print_changes
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("Session", "State", "Seconds", "Says"):
+        for title in ("Cell", "State", "Seconds", "Says"):
             table.add_column(title, no_wrap=True)
         for job in self.jobs:
             running = job.state is State.RUNNING and job.started is not None
             seconds = time.monotonic() - job.started if running and job.started else job.seconds
-            says = job.last_words() if running else ""
-            table.add_row(job.cell.session, job.state, f"{seconds:.0f}" if seconds else "", says)
+            says = job.last_words()[:100] if running else ""
+            table.add_row(job.name, job.state, f"{seconds:.0f}" if seconds else "", says)
         return table
 
 
@@ -216,21 +219,15 @@ def plan(root: Path, names: Sequence[str], arguments: Sequence[str], *, at_once:
     """
     if not (root / "noxfile.py").exists():
         raise InputError(f"{root} has no noxfile.py: run the matrix from a checkout of pt2e-ci")
-    listed = {cell.name: cell for cell in load_cells().cells}
-    wanted = [name.removeprefix("test-") for name in names]
-    for name in wanted:
-        if name not in listed:
-            raise unknown("cell", name, listed)
-    cells = [cell for name, cell in listed.items() if not wanted or name in wanted]
-    jobs = [_job(root, cell, arguments, fresh=fresh) for cell in cells]
-    return Matrix(jobs, at_once or _default_at_once())
+    jobs = [_job(root, cell, arguments, fresh=fresh) for cell in load_cells().select(names)]
+    return Matrix(jobs, at_once or default_at_once())
 
 
 def _job(root: Path, cell: Cell, arguments: Sequence[str], *, fresh: bool) -> Job:
     report = root / "reports" / f"{cell.id(platform_tag())}.jsonl"
     passed = [*arguments, *(["--fresh"] if fresh else [])]  # names of cases come first
     command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "-r", "-s", cell.session, "--", *passed]
-    job = Job(cell, command, report, report.with_suffix(".log"))
+    job = Job(cell.session, command, report, report.with_suffix(".log"))
     if not fresh and not arguments and (kept := _unchanged(root, job)):
         job.state = kept
     return job
@@ -238,7 +235,7 @@ def _job(root: Path, cell: Cell, arguments: Sequence[str], *, fresh: bool) -> Jo
 
 def _unchanged(root: Path, job: Job) -> State | None:
     """Let a cell's report stand for this run if its environment is as it was then."""
-    environment = root / ".nox" / job.cell.session.replace(".", "-")
+    environment = root / ".nox" / job.name.replace(".", "-")
     packages = next(environment.glob("lib/python*/site-packages"), None)
     if packages is None or not job.report.exists():
         return None
@@ -259,9 +256,9 @@ def _python_version(environment: Path) -> str:
     return ".".join(version.split(".")[:3])
 
 
-def _default_at_once() -> int:
+def default_at_once(gib_per_cell: float = _GIB_PER_CELL) -> int:
     """Return how many cells run at once: one for each core, as long as there is memory for them."""
     cores = len(os.sched_getaffinity(0))
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fit = int(pages / 2**30 / _GIB_PER_CELL)
+    fit = int(pages / 2**30 / gib_per_cell)
     return max(1, min(cores, fit))

@@ -1,5 +1,7 @@
 """Where torch comes from: PyTorch's CPU index where it answers, the host's own index elsewhere.
 
+As a command, ``python -m pt2e_ci.sources pip install ...`` runs pip with these sources; the Dockerfile does so.
+
 The host's own settings are pip's: its configuration files and PIP_ variables. uv reads neither, so they are
 passed on to it. Nothing here imports torch, for this runs before there is one.
 """
@@ -154,3 +156,12 @@ def _parse(listing: str) -> dict[str, str]:
         if rank >= found.get(option, (-1, ""))[0]:
             found[option] = rank, value
     return {option: value for option, (_, value) in found.items()}
+
+
+if __name__ == "__main__":
+    try:
+        _sources, _note = torch_sources()
+    except InputError as _error:
+        sys.exit(f"pt2e-ci: error: {_error}")
+    sys.stderr.write(f"{_note}\n")
+    sys.exit(subprocess.run(sys.argv[1:], env=os.environ | _sources.pip_environment(), check=False).returncode)  # noqa: S603

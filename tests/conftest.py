@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pt2e_ci.errors import InputError
 from pt2e_ci.reports.record import Report, read_report
 
 # pytest reads this file for the suite's run in a checkout, too, and the cells' environments have no hypothesis.
@@ -24,6 +25,34 @@ with contextlib.suppress(ImportError):
     settings.load_profile("ci")
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser):
+    # The suite's run in a checkout reads this file, and has an option of that name already.
+    with contextlib.suppress(ValueError):
+        parser.addoption("--require", default="", metavar="NAMES", help="fail for want of docker, arm64; by commas")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "docker: needs a Docker engine")
+    config.addinivalue_line(
+        "markers", "arm64: needs a Docker engine that runs arm64, and ten minutes if it emulates it"
+    )
+
+
+@pytest.fixture(scope="session")
+def engine(request):
+    """A client of the Docker engine; without one the test is skipped, or fails if docker is required."""
+    from pt2e_ci.image import connect
+
+    try:
+        client = connect()
+    except InputError as error:
+        if "docker" in request.config.getoption("--require").split(","):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield client
+    client.close()
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_broken_list_is_one_line_in_nox(tmp_path):
         (tmp_path / name).write_text((ROOT / name).read_text())
     package = tmp_path / "pt2e_ci"
     package.mkdir()
-    for name in ("__init__.py", "cells.py", "errors.py", "sources.py", "toml_files.py"):
+    for name in ("__init__.py", "cells.py", "errors.py", "locks.py", "sources.py", "toml_files.py"):
         (package / name).write_text((ROOT / "pt2e_ci" / name).read_text())
     (package / "cells.toml").write_text(CELLS_FILE.read_text().replace('torch = "2.4.1"', "torch = 2.4"))
     done = subprocess.run(["nox", "--list"], cwd=tmp_path, capture_output=True, text=True)

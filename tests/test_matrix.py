@@ -26,7 +26,7 @@ def job(folder, name, script):
     path = folder / f"{name}.jsonl"
     text = dump(report(case("add"), run=RUN | {"cell": CELLS[name].id("linux_x86_64")}))
     prelude = f"import sys, time, pathlib\npath, text = pathlib.Path({str(path)!r}), {text!r}\n"
-    return Job(CELLS[name], [sys.executable, "-c", prelude + script], path, path.with_suffix(".log"))
+    return Job(CELLS[name].session, [sys.executable, "-c", prelude + script], path, path.with_suffix(".log"))
 
 
 GOOD = "path.write_text(text)"
@@ -112,7 +112,7 @@ def test_interrupt_stops_all_and_keeps_what_is_done(tmp_path):
 
 def test_plan():
     matrix = plan(ROOT, ["2.4", "test-2.13"], ["-k", "add"], at_once=None, fresh=True)
-    assert [job.cell.name for job in matrix.jobs] == ["2.4", "2.13"]
+    assert [job.name for job in matrix.jobs] == ["test-2.4", "test-2.13"]
     assert all(job.state is State.WAITING for job in matrix.jobs)
     assert matrix.jobs[0].command[-5:] == ["test-2.4", "--", "-k", "add", "--fresh"]
     assert matrix.at_once >= 1

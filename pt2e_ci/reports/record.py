@@ -6,6 +6,7 @@ A report is whole or it is an error: one that is cut short, empty, or has a case
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ def check_writable(path: Path) -> None:
             raise IsADirectoryError(f"{path} is a folder")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+    except PermissionError:
+        raise InputError(
+            f"the report cannot be written to {path}: Permission denied for user {os.getuid()} (in a container, give"
+            " the folder's owner by --user)"
+        ) from None
     except OSError as error:
         raise InputError(f"the report cannot be written to {path}: {error.strerror or error}") from None
 

@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pt2e_ci.reports.platforms import differences
+from pt2e_ci.reports.words import difference, label
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +53,7 @@ def rows(reports: Sequence[Report]) -> list[Row]:
                 texts,
                 case["outcome"],
                 case["complaint"] is not None,
-                (*(earlier.cells if earlier else ()), report.run["cell"]),
+                (*(earlier.cells if earlier else ()), label(report)),
             )
     return sorted(merged.values(), key=lambda row: order[row.texts[0]])
 
@@ -80,15 +83,6 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
         seed["outcome"] if seed else _EMPTY,
         why or "",
     )
-
-
-def difference(numbers: dict[str, Any]) -> str:
-    """Write the largest difference of a comparison, with its unit."""
-    if numbers["not_finite"]:
-        return "not finite"
-    if numbers["unit"] == "lsb":
-        return f"{numbers['max']:.4g} LSB"
-    return f"{numbers['max']:.1e}"
 
 
 def kernel_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
@@ -125,7 +119,7 @@ def describe(report: Report) -> str:
     run = report.run
     with_executorch = "executorch" in run["packages"]
     parts = [
-        run["cell"] + ("" if run["listed"] else " (unlisted)"),
+        label(report) + ("" if run["listed"] else " (unlisted)"),
         f"torch {run['torch']}",
         f"flow {run['flow']}" + (f" {run['torchao']}" if run["flow"] == "torchao" else ""),
         f"Python {run['python']}",
@@ -133,8 +127,6 @@ def describe(report: Report) -> str:
     ]
     if run.get("representation", "upstream") != "upstream":
         parts.append(f"representation {run['representation']}")
-    if run["emulated"]:
-        parts.append("emulated")
     if run["reused"]:
         parts.append(f"unchanged, and not run again: made {run['started']} on {run['host']}")
     return "; ".join(parts)
@@ -183,7 +175,8 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
         console.print(_kernel_table(kernels))
     console.print(Text(summary(reports)), soft_wrap=True)
     if several:
-        console.print(Text(digests(reports)), soft_wrap=True)
+        for line in (digests(reports), *differences(reports)):
+            console.print(Text(line), soft_wrap=True)
     return buffer.getvalue()
 
 
@@ -205,6 +198,8 @@ def markdown(reports: Sequence[Report]) -> str:
         lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         lines += ["| " + " | ".join(_escape(text) for text in row) + " |" for row in rest]
     lines += ["", summary(reports) + ".", *([digests(reports) + "."] if len(reports) > 1 else [])]
+    if platforms := differences(reports):
+        lines += ["", *(f"- {_escape(line)}" for line in platforms)]
     return "\n".join(lines) + "\n"
 
 
@@ -222,7 +217,7 @@ def digests(reports: Sequence[Report]) -> str:
 
 def _cells(row: Row, reports: Sequence[Report]) -> str:
     """Name the cells of a row, or the few that are not in it."""
-    others = [report.run["cell"] for report in reports if report.run["cell"] not in row.cells]
+    others = [label(report) for report in reports if label(report) not in row.cells]
     if not others:
         return "all"
     return f"all but {', '.join(others)}" if len(others) < len(row.cells) / 3 else ", ".join(row.cells)

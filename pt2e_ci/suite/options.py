@@ -51,7 +51,9 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("pt2e-ci", "PT2E's reference representation")
     group.addoption("--case", action="append", default=[], metavar="NAME", help="run this case only; repeatable")
     group.addoption(
-        "--report", metavar="FILE", help="where the report goes (default reports/<cell>.jsonl); - is stdout"
+        "--report",
+        metavar="FILE",
+        help="where the report goes: a file, or a folder that gets <cell>.jsonl (default reports); - is stdout",
     )
     group.addoption(
         "--require",
@@ -117,12 +119,9 @@ def make_settings(option: Any) -> Settings:
         raise InputError("--representation needs package.module:function, or the name of an entry point")
     if not option.pattern_cache:
         raise InputError("--pattern-cache needs the name of a folder, or off")
-    report = None
     if option.report == "":
-        raise InputError("--report needs the name of a file, or - for standard output")
-    if option.report != "-":
-        report = Path(option.report or Path("reports", f"{cell.id(platform_tag())}.jsonl")).resolve()
-        check_writable(report)
+        raise InputError("--report needs the name of a file or a folder, or - for standard output")
+    report = None if option.report == "-" else _report_path(option.report or "reports/", cell)
     machine = platform_tag().split("_", 1)[1]
     return Settings(
         cell,
@@ -135,6 +134,14 @@ def make_settings(option: Any) -> Settings:
         option.rounding,
         pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
     )
+
+
+def _report_path(given: str, cell: Cell) -> Path:
+    path = Path(given).resolve()
+    if given.endswith("/") or path.is_dir():
+        path /= f"{cell.id(platform_tag())}.jsonl"
+    check_writable(path)
+    return path
 
 
 def _check_selection(option: Any) -> None:

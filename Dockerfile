@@ -1,0 +1,109 @@
+# One cell of the matrix: `docker build -t pt2e-ci .`, then `docker run pt2e-ci`.
+#
+# Build arguments:
+#   TORCH                 the cell, by its name in pt2e_ci/cells.toml
+#   BASE                  an image of Debian or Ubuntu that has, or installs, the cell's Python; by tag or by digest
+#   PT2E_CI_TORCH_INDEX   where torch comes from, as for nox: cpu, host, or the address of an index
+# Beside them, none of which stays in the image:
+#   --build-context wheels=DIR   a folder of wheels, where no index has them
+#   --secret id=pip,src=FILE     pip's configuration: indexes, credentials, certificates
+ARG BASE=debian:bookworm-slim
+
+# Empty, unless the build context of that name takes its place.
+FROM scratch AS wheels
+
+# hadolint ignore=DL3006
+FROM ${BASE} AS system
+# Two builds of the same give the same layers: what a step has written gets one date, and what it leaves in /tmp goes.
+ARG DATED="find / -xdev -cnewer /tmp/start -exec touch -h -d @0 {} +"
+SHELL ["/bin/sh", "-euc"]
+# No version is pinned: the base's digest pins the release, and Debian keeps only the newest of each package.
+# hadolint ignore=DL3008,DL3009
+RUN --mount=type=tmpfs,target=/tmp touch /tmp/start; \
+    command -v python3 >/dev/null || { \
+      apt-get update; \
+      apt-get install -y --no-install-recommends python3; \
+      apt-get clean; \
+      rm -rf /var/lib/apt/lists/* /var/cache/ldconfig/aux-cache /var/log/apt /var/log/*.log /var/cache/debconf/*-old; \
+    }; \
+    python3 -m venv --without-pip /opt/pt2e-ci; \
+    install -d -m 1777 /reports; \
+    ${DATED}
+
+FROM system AS tools
+# hadolint ignore=DL3008,DL3009
+RUN python3 -m venv /tools 2>/dev/null || { \
+      apt-get update; \
+      apt-get install -y --no-install-recommends python3-venv; \
+      python3 -m venv /tools; \
+    }
+
+# The package is built apart, so that nothing of its building is left below.
+FROM tools AS package
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    --mount=source=pt2e_ci/locks/build.txt,target=/build.txt \
+    /tools/bin/pip install --require-hashes --no-deps -r /build.txt
+COPY pyproject.toml README.md LICENSE /source/
+COPY pt2e_ci /source/pt2e_ci
+RUN SOURCE_DATE_EPOCH=315532800 \
+    /tools/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheel /source
+
+FROM system AS cell
+ARG TORCH=2.13
+ARG PT2E_CI_TORCH_INDEX=
+# With a date set, bytecode is kept by the digest of its source, and stays good when files are dated anew.
+ARG PIP="env SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore /tools/bin/pip --python /opt/pt2e-ci/bin/python install"
+ENV PATH=/opt/pt2e-ci/bin:$PATH
+
+RUN --mount=from=tools,source=/tools,target=/tools \
+    --mount=from=wheels,target=/wheels \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=tmpfs,target=/tmp \
+    --mount=source=pt2e_ci/errors.py,target=/tmp/pt2e_ci/errors.py \
+    --mount=source=pt2e_ci/sources.py,target=/tmp/pt2e_ci/sources.py \
+    --mount=source=pt2e_ci/locks/${TORCH}/torch.txt,target=/tmp/torch.txt \
+    touch /tmp/start; \
+    PYTHONPATH=/tmp PIP_FIND_LINKS=/wheels \
+      /tools/bin/python -m pt2e_ci.sources ${PIP} --no-deps -r /tmp/torch.txt; \
+    # A seventh of torch: its tests in C++, and headers for a compiler that is not here.
+    rm -rf /opt/pt2e-ci/lib/python3*/site-packages/torch/test /opt/pt2e-ci/lib/python3*/site-packages/torch/include; \
+    ${DATED}
+
+RUN --mount=from=tools,source=/tools,target=/tools \
+    --mount=from=wheels,target=/wheels \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=tmpfs,target=/tmp \
+    --mount=source=pt2e_ci/locks/${TORCH}/dependencies.txt,target=/tmp/dependencies.txt \
+    touch /tmp/start; \
+    PIP_FIND_LINKS=/wheels ${PIP} --require-hashes --no-deps -r /tmp/dependencies.txt; \
+    /tools/bin/pip --python /opt/pt2e-ci/bin/python check || { \
+      echo "torch asks for more than its lock has: it is no CPU build. Set PT2E_CI_TORCH_INDEX, or give wheels."; \
+      exit 1; \
+    } >&2; \
+    ${DATED}
+
+RUN --mount=from=tools,source=/tools,target=/tools \
+    --mount=from=package,source=/wheel,target=/wheel \
+    --mount=type=tmpfs,target=/tmp \
+    touch /tmp/start; \
+    ${PIP} --no-index --no-deps /wheel/*.whl; \
+    python -B -m pt2e_ci.locks "${TORCH}"; \
+    ${DATED}
+
+# What is written goes to /reports and /tmp, whoever the user is and whether or not the rest is read-only.
+USER 1000:1000
+WORKDIR /reports
+ENV HOME=/tmp LOGNAME=pt2e-ci PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS="--report=/reports"
+ENTRYPOINT ["pt2e-ci", "run"]
+
+ARG SOURCE=
+ARG REVISION=
+LABEL org.opencontainers.image.title="pt2e-ci" \
+      org.opencontainers.image.description="Does PT2E's reference representation really compute in integers?" \
+      org.opencontainers.image.licenses="BSD-3-Clause" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.pytorch.pt2e-ci.cell="${TORCH}"

@@ -1,0 +1,374 @@
+"""Cells in containers: their images, built with BuildKit, and runs of them that can touch nothing but their report.
+
+Docker's SDK builds with the engine's older builder only, so images are built by ``docker buildx build``. All else
+goes through the SDK.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.errors import InputError
+from pt2e_ci.matrix import Job, Matrix, default_at_once
+from pt2e_ci.reports.record import check_writable, read_report, write_report
+from pt2e_ci.sources import SETTING, Sources, host_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import docker
+    from docker.models.containers import Container
+
+    from pt2e_ci.cells import Cell
+
+PLATFORMS = {"linux/amd64": "linux_x86_64", "linux/arm64": "linux_aarch64"}
+"""The platforms that images are made for, and what wheels and reports call them."""
+
+CONTAINER_LABEL = "org.pytorch.pt2e-ci.run"
+_REPOSITORY = "pt2e-ci"
+_LAST_LINES = 15
+# What the suite writes beside its report: what workers tell, and kept pattern graphs, of some 10 MB.
+_SCRATCH_SIZE = "1g"
+_KILLED = 137
+_STEP = re.compile(r"#\d+ (?P<step>\[[\w -]+ \d+/\d+\]|exporting to image)")
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image of a cell for a platform such as ``linux/arm64``."""
+
+    cell: Cell
+    platform: str
+
+    @property
+    def tag(self) -> str:
+        """The image's name, one for each platform, for not every image store keeps several under one."""
+        return f"{_REPOSITORY}:{self.cell.name}-{self.platform.partition('/')[2]}"
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's id, which names its report."""
+        return self.cell.id(PLATFORMS[self.platform])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may use: memory in bytes, processes and threads, and seconds."""
+
+    memory: int
+    processes: int
+    seconds: float
+
+
+def connect() -> docker.DockerClient:
+    """Return a client of the engine that DOCKER_HOST or the default socket leads to.
+
+    Raises:
+        InputError: Docker's SDK is not installed, the socket may not be used, or no engine answers.
+
+    """
+    try:
+        import docker
+    except ImportError:
+        raise InputError("Docker's SDK is not installed: pip install 'pt2e-ci[image]'") from None
+    try:
+        client = docker.from_env()
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        causes = list(_causes(error))
+        if any(isinstance(cause, PermissionError) for cause in causes):
+            raise InputError(
+                "no permission to use Docker's socket: add this user to the group docker, or use sudo"
+            ) from None
+        where = os.environ.get("DOCKER_HOST", "its default socket")
+        raise InputError(
+            f"no Docker engine answers at {where}: start it (systemctl start docker), or set DOCKER_HOST"
+        ) from None
+    return client
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, and all that led to it; urllib3 hands some on as arguments."""
+    yield error
+    for cause in (error.__cause__, error.__context__, *error.args):
+        if isinstance(cause, BaseException) and cause is not error:
+            yield from _causes(cause)
+
+
+def native_platform(client: docker.DockerClient) -> str:
+    """Return the engine's own platform."""
+    version = client.version()
+    return f"{version['Os']}/{version['Arch']}"
+
+
+def here(client: docker.DockerClient, image: Image) -> dict[str, str] | None:
+    """Return what an image's labels say of it (``revision``), or None if it is not on the engine."""
+    import docker
+
+    try:
+        labels = client.images.get(image.tag).labels
+    except docker.errors.ImageNotFound:
+        return None
+    return {"revision": labels.get("org.opencontainers.image.revision", "")}
+
+
+def build(images: Sequence[Image], root: Path, base: str | None = None) -> None:
+    """Build images from the checkout at `root`, each under its tag; `base` takes the place of each cell's own.
+
+    Raises:
+        InputError: there is no Dockerfile or no buildx, the engine has no such platform, or a build failed.
+
+    """
+    if not (root / "Dockerfile").exists():
+        raise InputError(f"{root} has no Dockerfile: build images from a checkout of pt2e-ci")
+    has = _built_platforms()
+    for image in images:
+        if image.platform not in has:
+            raise InputError(
+                f"this engine cannot build for {image.platform}, only for {', '.join(has)}: set up qemu"
+                " (docker run --privileged --rm tonistiigi/binfmt --install all)"
+            )
+    for image in images:
+        _build(image, root, base or image.cell.base)
+
+
+def _built_platforms() -> list[str]:
+    """Return the platforms that buildx builds for."""
+    docker_command = shutil.which("docker")
+    if docker_command is None:
+        raise InputError(
+            "the docker command, which builds images, is not on PATH: install docker-cli and docker-buildx"
+        )
+    done = subprocess.run(  # noqa: S603 - docker, with fixed arguments
+        [docker_command, "buildx", "inspect", "--bootstrap"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"docker buildx, which builds images, does not work: {words}")
+    lines = [line.partition(":")[2] for line in done.stdout.splitlines() if line.strip().startswith("Platforms:")]
+    return [platform.strip(" *") for line in lines for platform in line.split(",")]
+
+
+def _build(image: Image, root: Path, base: str | None) -> None:
+    arguments = {"TORCH": image.cell.name, SETTING: os.environ.get(SETTING), "BASE": base, **_provenance(root)}
+    with tempfile.TemporaryDirectory(prefix="pt2e-ci-build-") as folder:
+        command = ["docker", "buildx", "build", "--progress=plain", f"--platform={image.platform}"]
+        command += ["--load", f"--tag={image.tag}"]
+        for name, value in arguments.items():
+            if value:
+                command += ["--build-arg", f"{name}={value}"]
+        command += _sources_of(image, host_sources(), Path(folder))
+        _follow([*command, str(root)], f"the image {image.tag}")
+
+
+def _provenance(root: Path) -> dict[str, str]:
+    """Say what a checkout is, in build arguments; nothing for a folder that is no checkout."""
+
+    def git(*arguments: str) -> str:
+        try:
+            command = ["git", "-C", str(root), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        except OSError:
+            return ""
+        return done.stdout.strip()
+
+    return {
+        "SOURCE": git("config", "--get", "remote.origin.url"),
+        "REVISION": git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "SOURCE_DATE_EPOCH": git("log", "-1", "--format=%ct"),
+    }
+
+
+def _sources_of(image: Image, sources: Sources, folder: Path) -> list[str]:
+    """Return what gives a build this host's sources: its own wheels of the cell's torch, and pip's settings."""
+    arguments: list[str] = []
+    wheels, settings = folder / "wheels", folder / "pip.conf"
+    wheels.mkdir()
+    machine = PLATFORMS[image.platform].partition("_")[2]
+    for source in sources.find_links:
+        for wheel in Path(source).glob(f"torch-{image.cell.torch}*{machine}.whl"):
+            try:
+                (wheels / wheel.name).hardlink_to(wheel)
+            except OSError:  # on another disk, or not ours
+                shutil.copy2(wheel, wheels)
+    if any(wheels.iterdir()):
+        arguments += ["--build-context", f"wheels={wheels}"]
+    # What lies on this host's disk is not there in a build.
+    options = {
+        "index-url": [sources.index or ""],
+        "extra-index-url": [address for address in sources.extra if "://" in address],
+        "find-links": [address for address in sources.find_links if "://" in address],
+    }
+    remote = {
+        name: [address for address in addresses if address and not address.startswith("file:")]
+        for name, addresses in options.items()
+    }
+    if any(remote.values()):
+        lines = [f"{name} = {' '.join(addresses)}\n" for name, addresses in remote.items() if addresses]
+        settings.write_text("[global]\n" + "".join(lines), encoding="utf-8")
+        arguments += ["--secret", f"id=pip,src={settings}"]
+    return arguments
+
+
+def _follow(command: Sequence[str], what: str) -> None:
+    """Run a build and show where it is; if it fails, show its last lines."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    steps: set[str] = set()
+    process = subprocess.Popen(  # noqa: S603 - docker, with arguments of our own
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    try:
+        with console.status(f"{what}: building") if console.is_terminal else contextlib.nullcontext() as status:
+            for line in process.stdout or ():
+                text = line.rstrip()
+                if not text:
+                    continue
+                last.append(text)
+                if status is not None:
+                    status.update(f"{what}: {text[:100]}")
+                elif (step := _STEP.match(text)) and step["step"] not in steps:
+                    steps.add(step["step"])
+                    console.print(f"{what}: {text[:100]}", markup=False, soft_wrap=True)
+        code = process.wait()
+    finally:
+        process.terminate()
+        process.wait()
+    if code:
+        for line in last:
+            console.print(line, markup=False, soft_wrap=True)
+        raise InputError(f"{what} could not be built: {last[-1] if last else f'docker exited with {code}'}")
+    console.print(f"{what}: built", markup=False, soft_wrap=True)
+
+
+def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], folder: Path, limits: Limits) -> int:
+    """Run the suite in a container of an image, and put its report into `folder`; return its exit code.
+
+    The container has no network, no capability, and a root that is read-only; it is removed however the run ends.
+    What it prints goes to standard error as it comes. `arguments` are those of ``pt2e-ci run``.
+
+    Raises:
+        InputError: the image is missing, or the container could not start, was killed, ran out of memory or time,
+            or left no whole report.
+
+    """
+    import docker
+
+    report = folder / f"{image.cell_id}.jsonl"
+    check_writable(report)
+    build_it = f"pt2e-ci image build --torch {image.cell.name} --platform {image.platform}"
+    try:
+        container = client.containers.create(
+            image.tag,
+            [*arguments, "--report", "-"],
+            platform=image.platform,
+            environment=_passed(os.environ),
+            labels={CONTAINER_LABEL: image.cell_id},
+            network_mode="none",
+            read_only=True,
+            tmpfs={"/tmp": f"size={_SCRATCH_SIZE},mode=1777"},  # noqa: S108 - in the container
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            mem_limit=limits.memory,
+            memswap_limit=limits.memory,
+            pids_limit=limits.processes,
+        )
+    except docker.errors.ImageNotFound:
+        raise InputError(f"there is no image {image.tag}: build it with `{build_it}`") from None
+    except docker.errors.APIError as error:
+        raise InputError(f"{image.tag} cannot run: {error.explanation or error}") from None
+    try:
+        return _attend(container, image, report, limits)
+    finally:
+        with contextlib.suppress(docker.errors.NotFound):  # someone else was first
+            container.remove(force=True)
+
+
+def plan(
+    images: Sequence[Image], folder: Path, arguments: Sequence[str], at_once: int | None, limits: Limits
+) -> Matrix:
+    """Return the matrix of runs of images, each a command of its own: ``pt2e-ci image run``."""
+    options = [f"--memory={limits.memory}b", f"--processes={limits.processes}", f"--minutes={limits.seconds / 60}"]
+    jobs = []
+    for image in images:
+        command = [sys.executable, "-m", "pt2e_ci", "image", "run", "--torch", image.cell.name]
+        command += ["--platform", image.platform, "--reports", str(folder), *options, "--", *arguments]
+        report = folder / f"{image.cell_id}.jsonl"
+        jobs.append(Job(f"{image.cell.name} {image.platform}", command, report, report.with_suffix(".log")))
+    return Matrix(jobs, at_once or default_at_once(limits.memory / 2**30))
+
+
+def _passed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that reach the suite in a container, too: how many workers, and how long a case may take."""
+    names = ("PYTEST_XDIST_AUTO_NUM_WORKERS", "PYTEST_TIMEOUT")
+    return {name: environment[name] for name in names if name in environment}
+
+
+def _attend(container: Container, image: Image, report: Path, limits: Limits) -> int:
+    """Start a container, hand its output on until it ends, and keep its report."""
+    import docker
+
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with contextlib.suppress(docker.errors.APIError):
+            container.kill()
+
+    timer = threading.Timer(limits.seconds, end)
+    stream = container.attach(stdout=True, stderr=True, stream=True, demux=True)
+    said: deque[str] = deque(maxlen=_LAST_LINES)
+    with tempfile.TemporaryDirectory(prefix="pt2e-ci-") as scratch:
+        part = Path(scratch, report.name)
+        try:
+            container.start()
+            timer.start()
+            with part.open("wb") as file:
+                for output, aside in stream:
+                    file.write(output or b"")
+                    if aside:
+                        said.append(aside.decode(errors="replace"))
+                        sys.stderr.write(said[-1])
+                        sys.stderr.flush()
+        except docker.errors.APIError as error:
+            raise InputError(f"{image.tag} cannot run: {error.explanation or error}") from None
+        finally:
+            timer.cancel()
+        code = int(container.wait()["StatusCode"])
+        container.reload()
+        if problem := _problem(code, container.attrs["State"], "".join(said), late.is_set(), limits):
+            raise InputError(f"{image.tag} {problem}")
+        if code == 2 and not part.stat().st_size:  # bad input, of which it has said what is wrong
+            return code
+        try:
+            write_report(report, read_report(part))
+        except InputError as error:
+            raise InputError(f"{image.tag} ended with exit code {code} and no whole report: {error}") from None
+    sys.stderr.write(f"report: {report}\n")
+    return code
+
+
+def _problem(code: int, state: Mapping[str, Any], said: str, late: bool, limits: Limits) -> str | None:
+    """Say why a container's run does not count, if it does not."""
+    if late:
+        return f"was stopped after {limits.seconds / 60:g} minutes: allow more by --minutes"
+    if state["OOMKilled"]:
+        return f"ran out of memory at {limits.memory / 2**20:g} MiB: allow more by --memory"
+    if code == _KILLED:
+        return "was killed from outside"
+    if "exec format error" in said:
+        return "is for another architecture, which this engine cannot emulate: set up qemu"
+    return None

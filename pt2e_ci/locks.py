@@ -1,0 +1,119 @@
+"""The lock of each cell: the exact torch, and every other package with its version and hashes.
+
+``nox -s lock`` makes them, for Linux on x86-64 and aarch64 alike. A lock is two files for pip and uv, which install
+them in any order without looking at dependencies:
+
+- ``torch.txt`` has a version and no hash, for every index has a build of its own under that version. The digest of
+  the one that was installed is in each report.
+- ``dependencies.txt`` has everything else, with hashes.
+
+``python -m pt2e_ci.locks CELL`` checks the lock of a cell, for the Dockerfile. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from pt2e_ci.cells import load_cells
+from pt2e_ci.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pt2e_ci.cells import Cell
+
+LOCKS = Path(__file__).with_name("locks")
+BUILD_LOCK = LOCKS / "build.txt"
+"""What builds this package, with hashes."""
+
+TORCH, DEPENDENCIES = "torch.txt", "dependencies.txt"
+
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def requirements(cell: Cell, project: Iterable[str]) -> list[str]:
+    """Return what a cell is locked for: its torch, its torchao, what that torch needs, and what this project does."""
+    torchao = [f"torchao=={cell.torchao}"] if cell.torchao else []
+    return [f"torch=={cell.torch}", *torchao, *cell.requires, *project]
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """Return the version of each package that a file locks, by normalized name.
+
+    Raises:
+        InputError: the file is missing, or a line of it is not one package at one version, with hashes unless it
+            is torch's.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no lock: {error}: make it with `nox -s lock`") from None
+    pins: dict[str, str] = {}
+    # A package and its hashes are one line to pip, continued by backslashes.
+    for line in re.sub(r"(?m)^\s*#.*\n", "", text).replace("\\\n", " ").splitlines():
+        pin, *hashes = line.split() or [""]
+        match = _PIN.fullmatch(pin)
+        if not match:
+            raise InputError(f"{path}: {line.strip()[:80]!r} is not one package at one version: run `nox -s lock`")
+        if path.name != TORCH and (not hashes or not all(_HASH.fullmatch(word) for word in hashes)):
+            raise InputError(f"{path}: {pin} has no hashes, or one that is none: run `nox -s lock`")
+        pins[canonicalize_name(match[1])] = match[2]
+    return pins
+
+
+def check_lock(cell: Cell, project: Iterable[str], locks: Path = LOCKS) -> None:
+    """Check that a cell's lock is there and is for what the cell and the project now ask.
+
+    Raises:
+        InputError: it is not.
+
+    """
+    folder = locks / cell.name
+    pins = read_pins(folder / TORCH)
+    if set(pins) != {"torch"}:
+        raise InputError(f"{folder / TORCH}: should lock torch, and locks {', '.join(pins) or 'nothing'}")
+    pins = read_pins(folder / DEPENDENCIES) | pins
+    for text in requirements(cell, project):
+        requirement = Requirement(text)
+        version = pins.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            locked = f"locks {requirement.name} {version}" if version else f"does not lock {requirement.name}"
+            raise InputError(
+                f"the lock of cell {cell.name} {locked}, where {text} is wanted: run `nox -s lock -- {cell.name}`"
+            )
+    if not cell.torchao and "torchao" in pins:
+        raise InputError(f"the lock of cell {cell.name} has a torchao, which the cell has not: run `nox -s lock`")
+
+
+def check_locks(cells: Sequence[Cell], project: Sequence[str], locks: Path = LOCKS) -> None:
+    """Check the locks of all cells, and that there is none of another.
+
+    Raises:
+        InputError: as `check_lock`, or a lock is left of a cell that is not listed.
+
+    """
+    read_pins(locks / BUILD_LOCK.name)
+    for cell in cells:
+        check_lock(cell, project, locks)
+    if strays := {path.name for path in locks.iterdir() if path.is_dir()} - {cell.name for cell in cells}:
+        stray = min(strays)
+        raise InputError(f"{locks / stray} is a lock of no cell in cells.toml: remove it")
+
+
+if __name__ == "__main__":
+    # Requirements of an extra are no part of a cell.
+    _project = [text for text in metadata.requires("pt2e-ci") or () if "extra ==" not in text]
+    try:
+        for _cell in load_cells().select(sys.argv[1:]):
+            check_lock(_cell, _project)
+    except InputError as _error:
+        sys.exit(f"pt2e-ci: error: {_error}")

@@ -1,0 +1,423 @@
+"""Cells in containers, on a real engine: the same results as on the host, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from pt2e_ci.cells import current_cell
+from pt2e_ci.errors import InputError
+from pt2e_ci.image import CONTAINER_LABEL, Image, Limits, build, here, native_platform, plan
+from pt2e_ci.reports.platforms import differences
+from pt2e_ci.reports.record import read_report, read_whole_report
+from pt2e_ci.sources import Sources
+
+CLI = [sys.executable, "-m", "pt2e_ci", "image"]
+LIMIT = 1_050_000_000
+
+
+def image(*arguments, **options):
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def containers(engine):
+    return engine.containers.list(all=True, filters={"label": CONTAINER_LABEL})
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def built(engine):
+    """The image of this session's cell, for the engine's own platform."""
+    one = Image(current_cell(), native_platform(engine))
+    build([one], ROOT)
+    return one
+
+
+@pytest.fixture
+def options(built, tmp_path):
+    return ["--torch", built.cell.name, "--reports", str(tmp_path)]
+
+
+@pytest.fixture
+def container(engine, built):
+    """Start the image as `docker run` does; what it starts is removed."""
+    started = []
+
+    def run(*arguments, **options):
+        one = engine.containers.run(built.tag, [*arguments], detach=True, **options)
+        started.append(one)
+        return one
+
+    yield run
+    for one in started:
+        one.remove(force=True)
+
+
+@pytest.fixture
+def volume(engine):
+    """A volume of 4 kB, which no report fits in, or of any other size."""
+    made = []
+
+    def make(size):
+        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size},mode=1777"}
+        made.append(engine.volumes.create(driver="local", driver_opts=options))
+        return {made[-1].name: {"bind": "/reports", "mode": "rw"}}
+
+    yield make
+    for one in made:
+        one.remove(force=True)
+
+
+def files(engine, built, volumes):
+    """List what a volume holds."""
+    command = ["-c", "ls -A /reports"]
+    return engine.containers.run(built.tag, command, entrypoint="sh", volumes=volumes, remove=True).decode().split()
+
+
+@pytest.mark.docker
+def test_container_gives_what_the_host_gives(engine, options, built, whole_run, tmp_path):
+    done = image("run", *options)
+    assert done.returncode == 0, done.stderr
+    inside, outside = read_whole_report(tmp_path / f"{built.cell_id}.jsonl"), whole_run.report
+    assert inside.run["cell"] == outside.run["cell"]
+    for field in ("outcome", "digest", "numerics", "structure"):
+        assert {case["name"]: case[field] for case in inside.cases} == {
+            case["name"]: case[field] for case in outside.cases
+        }
+    assert inside.run["build"] == outside.run["build"]
+    assert not containers(engine)
+
+
+@pytest.mark.docker
+def test_plain_docker_run(container):
+    one = container("add", "conv2d")
+    assert one.wait()["StatusCode"] == 0
+    printed = one.logs(stdout=True, stderr=False).decode()
+    assert "2 cases: 1 pass, 1 known defects" in printed
+
+
+@pytest.mark.docker
+def test_exit_code_is_the_suites(container):
+    one = container("add", "--representation", "copy:copy")  # the Q/DQ program itself, which is no integer one
+    assert one.wait()["StatusCode"] == 1
+    assert "add: unexpected outcome vacuous" in one.logs().decode()
+
+
+@pytest.mark.docker
+def test_report_leaves_on_standard_output(container):
+    one = container("add", "--report", "-")
+    assert one.wait()["StatusCode"] == 0
+    lines = one.logs(stdout=True, stderr=False).decode().splitlines()
+    assert [json.loads(line)["record"] for line in lines] == ["run", "case", "end"]
+
+
+@pytest.mark.docker
+def test_report_leaves_through_a_folder(container, built, tmp_path):
+    (tmp_path / "reports").mkdir()
+    volumes = {str(tmp_path / "reports"): {"bind": "/reports", "mode": "rw"}}
+    one = container("add", volumes=volumes, user=f"{os.getuid()}:{os.getgid()}", read_only=True, tmpfs={"/tmp": ""})
+    assert one.wait()["StatusCode"] == 0, one.logs().decode()
+    assert read_whole_report(tmp_path / "reports" / f"{built.cell_id}.jsonl").cases[0]["outcome"] == "pass"
+
+
+@pytest.mark.docker
+def test_folder_of_another_user_is_one_line(container, tmp_path):
+    (tmp_path / "reports").mkdir(mode=0o755)
+    user = "20001:20001"
+    one = container("add", volumes={str(tmp_path / "reports"): {"bind": "/reports", "mode": "rw"}}, user=user)
+    assert one.wait()["StatusCode"] == 2
+    (line,) = one.logs().decode().strip().splitlines()
+    assert "Permission denied" in line
+    assert "--user" in line
+
+
+@pytest.mark.docker
+def test_full_disk_leaves_no_report(engine, built, container, volume):
+    volumes = volume("4k")
+    one = container("add", volumes=volumes)
+    assert one.wait()["StatusCode"] == 2
+    assert re.search(r"report could not be written to /reports/\S+: No space left", one.logs().decode())
+    assert files(engine, built, volumes) == []
+
+
+@pytest.mark.docker
+def test_kill_leaves_no_report(engine, built, container, volume):
+    volumes = volume("1m")
+    one = container(volumes=volumes)
+    wait_until(lambda: b"items]" in one.logs())
+    one.kill("KILL")
+    assert one.wait()["StatusCode"] == 137
+    assert files(engine, built, volumes) == []
+
+
+@pytest.mark.docker
+def test_sigterm_keeps_what_is_whole(engine, built, container, tmp_path):
+    (tmp_path / "reports").mkdir()
+    volumes = {str(tmp_path / "reports"): {"bind": "/reports", "mode": "rw"}}
+    one = container(volumes=volumes, user=f"{os.getuid()}:{os.getgid()}")
+    wait_until(lambda: re.search(rb"\[ +\d+%\]|[.x]{3}", one.logs()))
+    one.stop(timeout=60)
+    assert one.wait()["StatusCode"] == 2
+    report = read_report(tmp_path / "reports" / f"{built.cell_id}.jsonl")
+    assert 0 < len(report.cases) < report.end["selected"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (["--memory", "150m"], "ran out of memory at 150 MiB: allow more by --memory"),
+        (["--minutes", "0.05"], "was stopped after 0.05 minutes: allow more by --minutes"),
+    ],
+)
+def test_limits_are_kept(engine, options, tmp_path, limit, says):
+    done = image("run", *options, *limit)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+    assert not containers(engine)
+
+
+@pytest.mark.docker
+def test_container_can_touch_nothing(engine, options, tmp_path):
+    process = subprocess.Popen([*CLI, "run", *options], stderr=subprocess.PIPE, cwd=ROOT)
+    try:
+        wait_until(lambda: containers(engine) and containers(engine)[0].status == "running")
+        (one,) = containers(engine)
+        settings = one.attrs["HostConfig"]
+        assert settings["NetworkMode"] == "none"
+        assert settings["ReadonlyRootfs"]
+        assert settings["CapDrop"] == ["ALL"]
+        assert settings["PidsLimit"] == 512
+        assert settings["Memory"] == settings["MemorySwap"] == 4 * 2**30
+        assert one.exec_run(["sh", "-c", "id -u"]).output.strip() not in (b"", b"0")
+        assert one.exec_run(["touch", "/opt/pt2e-ci/x"]).exit_code
+        # Killed by someone else, as an engine that is short of memory does.
+        one.kill("KILL")
+        assert process.wait(60) == 2
+        assert b"was killed from outside" in process.stderr.read().splitlines()[-1]
+    finally:
+        process.kill()
+    assert not list(tmp_path.iterdir())
+    assert not containers(engine)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_removes_the_container(engine, options, tmp_path, number):
+    process = subprocess.Popen([*CLI, "run", *options], stderr=subprocess.PIPE, cwd=ROOT)
+    wait_until(lambda: containers(engine) and containers(engine)[0].status == "running")
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    assert b"Traceback" not in process.stderr.read()
+    assert not list(tmp_path.iterdir())
+    assert not containers(engine)
+
+
+@pytest.mark.docker
+def test_missing_image_is_one_line(engine, options, built):
+    done = image("run", "--torch", "2.1", *options[2:])
+    if here(engine, Image(built.cell, built.platform)) and "there is no image" not in done.stderr:
+        pytest.skip("the image of cell 2.1 is here")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "build it with `pt2e-ci image build --torch 2.1 --platform" in line
+
+
+@pytest.mark.docker
+def test_image_is_small_and_says_what_it_is(engine, built):
+    found = engine.images.get(built.tag)
+    assert sum(layer["Size"] for layer in found.history()) <= LIMIT
+    labels = found.labels
+    assert labels["org.pytorch.pt2e-ci.cell"] == built.cell.name
+    assert {"org.opencontainers.image.source", "org.opencontainers.image.revision"} <= labels.keys()
+    assert found.attrs["Config"]["User"] not in ("", "0", "root")
+
+
+@pytest.mark.docker
+def test_nothing_of_the_building_is_left(engine, built):
+    """No compiler, no installer, no package cache, no lists, and nothing that was mounted."""
+    script = (
+        (
+            "for name in cc gcc g++ clang pip pip3 uv git; do command -v $name; done;"
+            " find / -xdev ( -name '*.whl' -o -name pip.conf -o -path '/var/lib/apt/lists/*' -o -path '/root/.cache/*'"
+            " -o -path '/var/cache/apt/archives/*.deb' -o -path '/tools*' -o -path '/wheels*' ) -type f"
+        )
+        .replace("( ", r"\( ")
+        .replace(" )", r" \)")
+    )
+    found = engine.containers.run(built.tag, ["-c", script], entrypoint="sh", user="0", remove=True, stderr=True)
+    # CPython itself has wheels of its own in some releases, and Debian's has not.
+    assert found.decode().split() == []
+
+
+@pytest.mark.docker
+def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, tmp_path):
+    """The layers of the system, of torch and of the locked packages stay: nothing is downloaded for them."""
+    import shutil
+
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    shutil.copytree(ROOT / "pt2e_ci", checkout / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
+    with (checkout / "pt2e_ci" / "cases" / "models.py").open("a") as file:
+        file.write("# edited\n")
+    command = ["docker", "build", "--quiet", "--tag=pt2e-ci:edited", f"--build-arg=TORCH={built.cell.name}"]
+    # Without a network: whatever would be downloaded would fail.
+    subprocess.run([*command, "--network=none", str(checkout)], check=True, capture_output=True)
+    layers = [engine.images.get(tag).attrs["RootFS"]["Layers"] for tag in (built.tag, "pt2e-ci:edited")]
+    engine.images.remove("pt2e-ci:edited")
+    differing = [index for index, (old, new) in enumerate(zip(*layers, strict=True)) if old != new]
+    assert differing == [len(layers[0]) - 2]  # what comes after it is the folder that the suite runs in
+
+
+@pytest.mark.docker
+def test_failing_build_shows_its_last_lines(engine):
+    done = image("build", "--torch", "2.4", "--base", "debian:no-such-release")
+    assert done.returncode == 2
+    assert "no-such-release" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("pt2e-ci: error: the image pt2e-ci:2.4-")
+
+
+@pytest.mark.docker
+def test_matrix_ends_with_the_merged_table(engine, options, built):
+    done = image("matrix", *options, "--arguments", "conv2d add", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"{built.cell.name} {built.platform}: done" in done.stdout
+    assert "2 cases: 1 pass, 1 known defects" in done.stdout
+    assert not containers(engine)
+
+
+@pytest.mark.docker
+def test_list_tells_what_is_here(engine, built):
+    done = image("list")
+    (line,) = [line for line in done.stdout.splitlines() if built.tag in line]
+    assert "yes" in line
+    assert "linux/arm64, emulated" in done.stdout or "linux/amd64, emulated" in done.stdout
+
+
+@pytest.mark.docker
+@pytest.mark.arm64
+def test_architectures_agree(engine, request, tmp_path, capsys):
+    """x86-64 and emulated arm64 give the same integers, but for the cases that are listed with their size."""
+    if "arm64" not in request.config.getoption("--require").split(","):
+        pytest.skip("emulating arm64 takes ten minutes: --require docker,arm64 asks for it")
+    cases = "static_linear add qdq conv2d maxpool2d linear_rounding linear_huge_bias add_infinite"
+    options = ["--torch", "2.10", "--platform", "linux/amd64,linux/arm64", "--reports", str(tmp_path)]
+    done = image("matrix", *options, "--arguments", cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reports = [read_whole_report(path) for path in sorted(tmp_path.glob("*.jsonl"))]
+    assert [(report.run["machine"], report.run["emulated"]) for report in reports] == [
+        ("aarch64", True),
+        ("x86_64", False),
+    ]
+    assert "aarch64 (emulated)" in done.stdout
+    assert "torch2.10-cp311-linux_aarch64 (emulated)" in done.stdout
+    # A bias that overflows is undefined in C++, and each CPU has its own way with it.
+    arm, x86 = "mismatch, 137 LSB from exact on aarch64 (emulated)", "mismatch, 177 LSB from exact on x86_64"
+    assert differences(reports) == [
+        "torch2.10-cp311 on aarch64 (emulated), x86_64: 1 of 8 cases differ",
+        f"  linear_huge_bias: {arm}, {x86}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["build", "--torch", "2.99"], "unknown cell '2.99'"),
+        (["build", "--torch", ","], "--torch needs a name"),
+        (["run", "--torch", "2.13", "--platform", "linux/amd46"], "did you mean 'linux/amd64'?"),
+        (["run", "--torch", "2.13", "--platform", "windows/amd64"], "unknown platform"),
+        (["run", "--torch", "2.13,2.4", "--platform", "linux/amd64"], "one cell and one platform at a time"),
+        (["run", "--torch", "2.13", "--memory", "much"], "'much' is no size"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says):
+    done = image(*arguments, env=os.environ | {"DOCKER_HOST": "unix:///var/run/docker.sock"})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert says in done.stderr or "no Docker engine answers" in done.stderr
+
+
+def test_no_engine_is_one_line(tmp_path):
+    for host in (f"unix://{tmp_path}/none.sock", "tcp://127.0.0.1:1"):
+        for command in (["run", "--torch", "2.13"], ["list"], ["build", "--torch", "2.13"]):
+            done = image(*command, env=os.environ | {"DOCKER_HOST": host})
+            assert done.returncode == 2
+            (line,) = done.stderr.strip().splitlines()
+            assert f"no Docker engine answers at {host}" in line
+
+
+def test_no_permission_is_one_line(monkeypatch):
+    import docker
+
+    def refuse():
+        try:
+            raise PermissionError(13, "Permission denied")
+        except PermissionError as error:
+            raise docker.errors.DockerException("Error while fetching server API version") from error
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    from pt2e_ci.image import connect
+
+    with pytest.raises(InputError, match="add this user to the group docker"):
+        connect()
+
+
+def test_build_needs_a_checkout(tmp_path):
+    with pytest.raises(InputError, match="has no Dockerfile: build images from a checkout"):
+        build([], tmp_path)
+
+
+def test_platform_that_cannot_be_built_is_refused(monkeypatch):
+    from pt2e_ci import image as module
+
+    monkeypatch.setattr(module, "_built_platforms", lambda: ["linux/amd64"])
+    with pytest.raises(InputError, match=r"cannot build for linux/arm64, only for linux/amd64: set up qemu"):
+        build([Image(current_cell(), "linux/arm64")], ROOT)
+
+
+def test_hosts_sources_reach_a_build(tmp_path):
+    from pt2e_ci.image import _sources_of
+
+    cell = current_cell()
+    wheels = tmp_path / "mine"
+    wheels.mkdir()
+    for name in (f"torch-{cell.torch}+cpu-cp311-cp311-linux_x86_64.whl", "torch-9.0-cp311-cp311-linux_x86_64.whl"):
+        (wheels / name).touch()
+    sources = Sources("https://user:secret@index/simple", ("file:///gone",), (str(wheels), "https://links"))
+    work = tmp_path / "work"
+    work.mkdir()
+    arguments = _sources_of(Image(cell, "linux/amd64"), sources, work)
+    assert arguments == ["--build-context", f"wheels={work}/wheels", "--secret", f"id=pip,src={work}/pip.conf"]
+    assert [path.name for path in (work / "wheels").iterdir()] == [
+        f"torch-{cell.torch}+cpu-cp311-cp311-linux_x86_64.whl"
+    ]
+    assert (work / "pip.conf").read_text() == (
+        "[global]\nindex-url = https://user:secret@index/simple\nfind-links = https://links\n"
+    )
+
+
+def test_matrix_runs_the_command_of_one_image(tmp_path):
+    images = [Image(current_cell(), platform) for platform in ("linux/amd64", "linux/arm64")]
+    matrix = plan(images, tmp_path, ["add"], None, Limits(2**30, 100, 60))
+    assert [job.name for job in matrix.jobs] == [f"{images[0].cell.name} {one.platform}" for one in images]
+    assert matrix.jobs[1].report.name.endswith("-linux_aarch64.jsonl")
+    command = matrix.jobs[0].command
+    assert command[-2:] == ["--", "add"]
+    assert {"--memory=1073741824b", "--processes=100", "--minutes=1.0"} <= set(command)

@@ -1,0 +1,112 @@
+"""Locks: each cell has one, it is for what is asked, and an installer refuses what it does not name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from conftest import ROOT
+
+from pt2e_ci.cells import current_cell, load_cells
+from pt2e_ci.errors import InputError
+from pt2e_ci.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH, check_lock, check_locks, read_pins
+
+CELLS = load_cells()
+PROJECT = [text for text in metadata.requires("pt2e-ci") if "extra ==" not in text]
+
+
+@pytest.fixture
+def locks(tmp_path):
+    return shutil.copytree(LOCKS, tmp_path / "locks")
+
+
+def change(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_locks_are_for_what_is_asked():
+    check_locks(CELLS.cells, PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("click==", "other==", "does not lock click, where click"),
+        ("click==8", "click==7", r"locks click 7.*run `nox -s lock -- 2.4`"),
+        ("    --hash=sha256:", "    --hash=sha256:0", "has no hashes, or one that is none"),
+        ("click==8", "click>=8", "is not one package at one version"),
+    ],
+)
+def test_changed_lock_is_refused(locks, old, new, says):
+    change(locks / "2.4" / DEPENDENCIES, old, new)
+    with pytest.raises(InputError, match=says):
+        check_locks(CELLS.cells, PROJECT, locks)
+
+
+def test_lock_of_another_torch_is_refused(locks):
+    (locks / "2.4" / TORCH).write_text("torch==2.4.0\n")
+    with pytest.raises(InputError, match=r"locks torch 2.4.0, where torch==2.4.1 is wanted"):
+        check_lock(CELLS.select(["2.4"])[0], PROJECT, locks)
+    (locks / "2.4" / TORCH).write_text("numpy==2.4.0\n")
+    with pytest.raises(InputError, match="should lock torch, and locks numpy"):
+        check_lock(CELLS.select(["2.4"])[0], PROJECT, locks)
+
+
+def test_missing_and_stray_locks_are_named(locks):
+    shutil.move(locks / "2.4", locks / "2.99")
+    with pytest.raises(InputError, match=r"2.4/torch.txt: no lock.*make it with `nox -s lock`"):
+        check_locks(CELLS.cells, PROJECT, locks)
+    shutil.copytree(locks / "2.99", locks / "2.4")
+    with pytest.raises(InputError, match=r"2.99 is a lock of no cell"):
+        check_locks(CELLS.cells, PROJECT, locks)
+
+
+def test_torchao_where_the_cell_has_none_is_refused(locks):
+    shutil.copy(locks / "2.8-torchao" / DEPENDENCIES, locks / "2.8" / DEPENDENCIES)
+    with pytest.raises(InputError, match="has a torchao, which the cell has not"):
+        check_locks(CELLS.cells, PROJECT, locks)
+
+
+def test_environment_is_what_the_lock_holds():
+    """What this session installed beside the lock is this project, and the tools of its own tests."""
+    cell = current_cell()
+    locked = {**read_pins(LOCKS / cell.name / DEPENDENCIES), **read_pins(BUILD_LOCK), "torch": cell.torch}
+    versions = {name: metadata.version(name).partition("+")[0] for name in locked}
+    assert versions == locked
+
+
+def test_tampered_hash_stops_the_installation(locks, tmp_path):
+    lock = locks / BUILD_LOCK.name
+    text = lock.read_text()
+    digests = re.findall(r"sha256:([0-9a-f]{64})", text)
+    for digest in digests:
+        text = text.replace(digest, f"{'0' if digest[0] != '0' else '1'}{digest[1:]}")
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    install = [environment / "bin" / "pip", "install", "--require-hashes", "--no-deps", "-r", lock]
+    lock.write_text(text)
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    # The same without the change is installed: it is the hash that it was refused for.
+    shutil.copy(BUILD_LOCK, lock)
+    subprocess.run(install, check=True, capture_output=True)
+
+
+def test_session_refuses_a_lock_that_does_not_match(tmp_path):
+    """As a contributor meets it who has changed cells.toml and not the lock."""
+    for name in ("noxfile.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "pt2e_ci", tmp_path / "pt2e_ci")
+    change(tmp_path / "pt2e_ci" / "cells.toml", 'torch = "2.4.1"', 'torch = "2.4.0"')
+    command = [sys.executable, "-m", "nox", "-f", str(tmp_path / "noxfile.py"), "-s"]
+    for session in (["test-2.4"], ["lock", "--", "--check"]):
+        done = subprocess.run([*command, *session], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "the lock of cell 2.4 locks torch 2.4.1, where torch==2.4.0 is wanted" in done.stderr
