@@ -95,7 +95,7 @@ RUN --mount=from=tools,source=/tools,target=/tools \
 
 # What is written goes to /reports and /tmp, whoever the user is and whether or not the rest is read-only.
 USER 1000:1000
-WORKDIR /reports
+WORKDIR /tmp
 ENV HOME=/tmp LOGNAME=pt2e-ci PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS="--report=/reports"
 ENTRYPOINT ["pt2e-ci", "run"]
 

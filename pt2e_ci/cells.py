@@ -62,6 +62,15 @@ class Cell:
         """The nox session that runs the cell."""
         return f"test-{self.name}"
 
+    @property
+    def tox(self) -> str:
+        """The tox environment that runs the cell: its name, of letters and digits alone.
+
+        tox would read a dot as a version of Python, and what is between hyphens as a factor that other
+        environments share.
+        """
+        return f"torch{re.sub('[^A-Za-z0-9]', '', self.name)}"
+
     def id(self, platform: str) -> str:
         """Name the cell on a platform such as ``linux_x86_64``: ``torch2.4-cp311-linux_x86_64``.
 

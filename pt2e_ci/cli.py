@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shlex
+import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +63,8 @@ def run(arguments: tuple[str, ...]) -> None:
     packages, options, expectations, CPU. `--fresh` forces the run, and so does any option of pytest's own but
     `-k` and `-m`, for what it asks for may be a file that only a run writes.
     """
+    # The first process of a container is deaf to it otherwise, as long as pytest has not begun.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Checked before anything is imported that takes seconds.
     from pt2e_ci.cases.catalogue import case_names, select_cases
 

@@ -161,15 +161,16 @@ def _built_platforms() -> list[str]:
 
 
 def _build(image: Image, root: Path, base: str | None) -> None:
-    arguments = {"TORCH": image.cell.name, SETTING: os.environ.get(SETTING), "BASE": base, **_provenance(root)}
     with tempfile.TemporaryDirectory(prefix="pt2e-ci-build-") as folder:
-        command = ["docker", "buildx", "build", "--progress=plain", f"--platform={image.platform}"]
-        command += ["--load", f"--tag={image.tag}"]
-        for name, value in arguments.items():
-            if value:
-                command += ["--build-arg", f"{name}={value}"]
-        command += _sources_of(image, host_sources(), Path(folder))
-        _follow([*command, str(root)], f"the image {image.tag}")
+        _follow(build_command(image, root, base, Path(folder)), f"the image {image.tag}")
+
+
+def build_command(image: Image, root: Path, base: str | None, folder: Path) -> list[str]:
+    """Return the command that builds an image; `folder` takes what it needs of this host's sources."""
+    arguments = {"TORCH": image.cell.name, SETTING: os.environ.get(SETTING), "BASE": base, **_provenance(root)}
+    given = [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
+    command = ["docker", "buildx", "build", "--progress=plain", "--load", f"--platform={image.platform}"]
+    return [*command, f"--tag={image.tag}", *given, *_sources_of(image, host_sources(), folder), str(root)]
 
 
 def _provenance(root: Path) -> dict[str, str]:

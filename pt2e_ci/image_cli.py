@@ -154,14 +154,14 @@ def list_() -> None:
     client = connect()
     native = _native(client)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("Image", "Cell", "Platform", "Here", "Revision"):
+    for title in ("Image", "Platform", "Here", "Revision"):
         table.add_column(title, no_wrap=True)
     for cell in load_cells().cells:
         for platform in PLATFORMS:
             one = Image(cell, platform)
             found = here(client, one)
             runs = platform if platform == native else f"{platform}, emulated"
-            table.add_row(one.tag, one.cell_id, runs, "yes" if found else "no", (found or {}).get("revision", ""))
+            table.add_row(one.tag, runs, "yes" if found else "no", (found or {}).get("revision", ""))
     Console(width=width(), highlight=False).print(table)
 
 
