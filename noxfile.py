@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from pt2e_ci.cells import Cell, load_cells  # noqa: E402
 from pt2e_ci.errors import InputError  # noqa: E402
 from pt2e_ci.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH, check_lock, check_locks, read_pins, requirements  # noqa: E402
-from pt2e_ci.sources import SETTING, torch_sources  # noqa: E402
+from pt2e_ci.sources import NIGHTLY_INDEX, SETTING, torch_sources  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,9 @@ nox.manifest._normalize_arg = str
 
 TESTED_CELL = "2.13"
 """The cell whose torch the project's own tests run on."""
+
+WITH = "PT2E_CI_WITH"
+"""The variable that names what a cell's environment holds beside its lock: your package, with your representation."""
 
 
 def _cells() -> tuple[Cell, ...]:
@@ -77,7 +82,8 @@ def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".")
             " has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
         )
     session.install("--no-build-isolation", "--no-deps", "-e", ".")
-    extras = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
+    extras = shlex.split(os.environ.get(WITH, ""))
+    extras += [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
     if package != ".":
         extras.append(f"-e{package}")
     if extras:
@@ -170,9 +176,10 @@ def _compile(session: nox.Session, python: str, wanted: Sequence[str], target: P
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the project's own tests, on the torch of one cell."""
-    cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
-    _install(session, cell, "tests")
+    """Run the project's own tests, on the torch of one cell of this Python."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    cells = [cell for cell in _cells() if cell.python == here] or [*_cells()]
+    _install(session, next((cell for cell in cells if cell.name == TESTED_CELL), cells[-1]), "tests")
     session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
 
 
@@ -210,13 +217,34 @@ def executorch(session: nox.Session) -> None:
     session.run("pytest", "tests/test_delegate.py")
 
 
+@nox.session(default=False)
+def canary(session: nox.Session) -> None:
+    """Run the suite on torch's nightly build, in the environment of the newest cell; it may fail."""
+    _install(session, next(cell for cell in reversed(_cells()) if cell.python == "3.11"))
+    session.install("--upgrade", "--pre", "--index-url", NIGHTLY_INDEX, "--no-deps", "torch")
+    session.run("python", "-m", "pt2e_ci", "run", *session.posargs, f"--report={ROOT}/reports/canary/")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff, and the Dockerfile with hadolint."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
-    session.run("hadolint", "Dockerfile")
+    session.run("hadolint", "Dockerfile", "tests/act/Dockerfile")
+
+
+@nox.session(default=False)
+def workflows(session: nox.Session) -> None:
+    """Check the workflows, and run jobs of them on the local Docker engine, if there is one."""
+    _install(session, next(cell for cell in _cells() if cell.name == TESTED_CELL), "tests", "workflows")
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    session.run("actionlint", *files)
+    session.run("zizmor", "--offline", "--persona", "auditor", ".github")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", ".github/actions/suite/action.yml")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+    session.run("pytest", "tests/test_workflows.py", *session.posargs)
 
 
 @nox.session

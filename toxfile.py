@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tox.config.sets import EnvConfigSet
     from tox.session.state import State
 
+    from pt2e_ci.cells import Cell
+
 VARIABLE = "TORCH"
 
 
@@ -35,13 +37,17 @@ class _Section(ConfigSet):
         """Nothing is read of it but what tox-gh-actions asks for."""
 
 
+def _cells() -> tuple[Cell, ...]:
+    try:
+        return load_cells().cells
+    except InputError as error:
+        raise HandledError(str(error)) from None
+
+
 @impl(tryfirst=True)
 def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     """Add an environment for each cell, and the line that maps its name to it, before tox-gh-actions reads them."""
-    try:
-        cells = load_cells().cells
-    except InputError as error:
-        raise HandledError(str(error)) from None
+    cells = _cells()
     core_conf.loaders.insert(0, MemoryLoader(env_list=EnvList([cell.tox for cell in cells])))
     section = state.conf.get_section_config(Section(None, "gh-actions:env"), base=[], of_type=_Section, for_env=None)
     section.loaders.insert(0, MemoryLoader(**{VARIABLE: "\n".join(f"{cell.name}: {cell.tox}" for cell in cells)}))
@@ -56,13 +62,13 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
 @impl
 def tox_extend_envs() -> list[str]:
     """Name the environments once more: tox-gh-actions takes them off the list, also for a run that names one."""
-    return [cell.tox for cell in load_cells().cells]
+    return [cell.tox for cell in _cells()]
 
 
 @impl
 def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
     """Have a cell's environment run its nox session."""
-    for cell in load_cells().cells:
+    for cell in _cells():
         if cell.tox == env_conf.name:
             command = Command(["nox", "-s", cell.session, "--", *(state.conf.pos_args(None) or ())])
             description = f"run the suite on torch {cell.torch}, as nox -s {cell.session} does"

@@ -28,8 +28,11 @@ CELLS_FILE = Path(__file__).with_name("cells.toml")
 FlowName = Literal["torch.ao", "torchao"]
 FLOWS: tuple[FlowName, ...] = get_args(FlowName)
 
+PLATFORMS = {"linux/amd64": "linux_x86_64", "linux/arm64": "linux_aarch64"}
+"""The platforms that cells run on, as containers name them and as wheels and reports do."""
+
 _REQUIRED = {"name", "torch", "python", "flow"}
-_OPTIONAL = {"torchao", "requires", "base"}
+_OPTIONAL = {"torchao", "requires", "base", "pull_request"}
 _RELEASE = r"\d+\.\d+\.\d+(\.?[a-z]+\d+)*"
 _PATTERNS = {"name": r"[A-Za-z0-9][A-Za-z0-9._-]*", "torch": _RELEASE, "torchao": _RELEASE, "python": r"\d+\.\d+"}
 _MEANING = dict.fromkeys(("torch", "torchao"), "a release, such as 2.4.1") | {
@@ -55,6 +58,8 @@ class Cell:
     requires: tuple[str, ...] = ()
     base: str | None = None
     """The image to build on, where the Dockerfile's own has another Python."""
+    pull_request: bool = False
+    """Whether it runs on each pull request; all cells run on the main branch."""
     listed: bool = True
 
     @property
@@ -150,7 +155,10 @@ def _cell(entry: object, where: str) -> Cell:
     if stray := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
         raise InputError(f"{where}: unknown key {stray[0]!r} in a cell")
     for key, value in entry.items():
-        if key != "requires" and (not isinstance(value, str) or not value):
+        if key == "pull_request":
+            if not isinstance(value, bool):
+                raise InputError(f"{where}: 'pull_request' is true or false")
+        elif key != "requires" and (not isinstance(value, str) or not value):
             raise InputError(f'{where}: {key!r} must be a string, as in {key} = "..."')
     requires = entry.get("requires", [])
     try:
@@ -177,6 +185,33 @@ def _pairs(table: object, path: Path) -> dict[str, tuple[str, ...]]:
         if not all(isinstance(release, str) and re.fullmatch(r"\d+\.\d+", release) for release in minors):
             raise InputError(f'{path}: [pairs] {torch!r} must be a list of torchao\'s minor releases, as ["0.17"]')
     return {torch: tuple(releases) for torch, releases in table.items()}
+
+
+def names_in(text: str, option: str) -> list[str]:
+    """Return the names in an option's value, which commas part.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{option} needs a name, or several by commas")
+    return names
+
+
+def platforms(text: str) -> list[str]:
+    """Return the platforms in the value of ``--platform``, which commas part.
+
+    Raises:
+        InputError: one of them is none that cells run on, or there is none.
+
+    """
+    names = names_in(text, "--platform")
+    for name in names:
+        if name not in PLATFORMS:
+            raise unknown("platform", name, PLATFORMS)
+    return names
 
 
 def platform_tag() -> str:
@@ -263,4 +298,5 @@ def cell_record(cell: Cell) -> dict[str, Any]:
         "python": cell.python,
         "flow": cell.flow,
         "requires": [*cell.requires],
+        "base": cell.base,
     }

@@ -16,6 +16,7 @@ import click
 
 from pt2e_ci import __version__
 from pt2e_ci.errors import InputError
+from pt2e_ci.github_cli import github
 from pt2e_ci.image_cli import image
 
 if TYPE_CHECKING:
@@ -111,12 +112,24 @@ def _run_pytest(arguments: list[str]) -> int:
 
 
 @main.command()
+@click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def cells(*, as_json: bool) -> None:
-    """List the cells: every environment that the suite is run in."""
-    from pt2e_ci.cells import cell_record, load_cells
+@click.option("--github", "as_matrix", is_flag=True, help="Print the matrix of a job of GitHub Actions, for fromJSON.")
+@click.option(
+    "--platform", metavar="NAMES", help="Platforms of that matrix, by commas (default: linux/amd64,linux/arm64)."
+)
+@click.option("--pull-request", is_flag=True, help="Only the cells that run on each pull request.")
+def cells(names: tuple[str, ...], platform: str | None, *, as_json: bool, as_matrix: bool, pull_request: bool) -> None:
+    """List the cells, all or NAMES: every environment that the suite is run in."""
+    from pt2e_ci.cells import PLATFORMS, cell_record, load_cells, platforms
 
-    records = [cell_record(cell) for cell in load_cells().cells]
+    selected = [cell for cell in load_cells().select(names) if cell.pull_request or not pull_request]
+    if as_matrix:
+        from pt2e_ci.github import job_matrix
+
+        click.echo(json.dumps(job_matrix(selected, platforms(platform) if platform is not None else [*PLATFORMS])))
+        return
+    records = [cell_record(cell) for cell in selected]
     if as_json:
         click.echo(json.dumps(records, indent=2))
         return
@@ -293,3 +306,4 @@ def _print(table: Any) -> None:
 
 
 main.add_command(image)
+main.add_command(github)

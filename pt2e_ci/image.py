@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pt2e_ci.cells import PLATFORMS
 from pt2e_ci.errors import InputError
 from pt2e_ci.matrix import Job, Matrix, default_at_once
 from pt2e_ci.reports.record import check_writable, read_report, write_report
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from pt2e_ci.cells import Cell
-
-PLATFORMS = {"linux/amd64": "linux_x86_64", "linux/arm64": "linux_aarch64"}
-"""The platforms that images are made for, and what wheels and reports call them."""
 
 CONTAINER_LABEL = "org.pytorch.pt2e-ci.run"
 _REPOSITORY = "pt2e-ci"

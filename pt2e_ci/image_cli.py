@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pt2e_ci.errors import InputError, unknown
+from pt2e_ci.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,8 +147,8 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pt2e_ci.cells import load_cells
-    from pt2e_ci.image import PLATFORMS, Image, connect, here
+    from pt2e_ci.cells import PLATFORMS, load_cells
+    from pt2e_ci.image import Image, connect, here
     from pt2e_ci.reports.table import width
 
     client = connect()
@@ -172,21 +172,11 @@ def _native(client: Any) -> str:
 
 
 def _images(torch: str, platform: str) -> list[Image]:
-    from pt2e_ci.cells import load_cells
-    from pt2e_ci.image import PLATFORMS, Image
+    from pt2e_ci.cells import load_cells, names_in, platforms
+    from pt2e_ci.image import Image
 
-    platforms = _names(platform, "--platform")
-    for name in platforms:
-        if name not in PLATFORMS:
-            raise unknown("platform", name, PLATFORMS)
-    return [Image(cell, name) for cell in load_cells().select(_names(torch, "--torch")) for name in platforms]
-
-
-def _names(text: str, option: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError(f"{option} needs a name, or several by commas")
-    return names
+    named = platforms(platform)
+    return [Image(cell, name) for cell in load_cells().select(names_in(torch, "--torch")) for name in named]
 
 
 def _made(limits: dict[str, Any]) -> Limits:

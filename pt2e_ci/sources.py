@@ -23,6 +23,7 @@ SETTING = "PT2E_CI_TORCH_INDEX"
 """The variable that overrides the choice: ``cpu``, ``host``, or the address of an index."""
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+NIGHTLY_INDEX = "https://download.pytorch.org/whl/nightly/cpu"
 _ANSWER_SECONDS = 5
 
 

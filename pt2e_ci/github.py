@@ -1,0 +1,108 @@
+"""What GitHub Actions needs to hear: which jobs to run, what is wrong with which case, and whether all is well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.cells import PLATFORMS
+from pt2e_ci.errors import InputError
+from pt2e_ci.reports.record import read_whole_report
+from pt2e_ci.reports.words import label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pt2e_ci.cells import Cell
+    from pt2e_ci.reports.record import Report
+
+RUNNERS = {"linux/amd64": "ubuntu-24.04", "linux/arm64": "ubuntu-24.04-arm"}
+"""GitHub's hosted runners, by platform."""
+
+BASE = "debian:bookworm-slim"
+"""The image that images are built on, as the Dockerfile has it."""
+
+MOST_JOBS = 256
+"""How many jobs GitHub makes of one matrix."""
+
+
+def job_matrix(cells: Sequence[Cell], platforms: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """Return the matrix of a job, for ``fromJSON``: each cell on each platform.
+
+    Raises:
+        InputError: it would be empty, or have more jobs than GitHub allows.
+
+    """
+    jobs = [
+        {
+            "cell": cell.name,
+            "id": cell.id(PLATFORMS[platform]),
+            "torch": cell.torch,
+            "python": cell.python,
+            "tox": cell.tox,
+            "session": cell.session,
+            "platform": platform,
+            "runner": RUNNERS[platform],
+            "base": cell.base or BASE,
+        }
+        for cell in cells
+        for platform in platforms
+    ]
+    if not jobs:
+        raise InputError("no cell is selected, so there would be no job: a matrix must have one")
+    if len(jobs) > MOST_JOBS:
+        raise InputError(f"{len(jobs)} jobs, where GitHub makes {MOST_JOBS} of one matrix at most: select fewer cells")
+    return {"include": jobs}
+
+
+def complaints(needs: Mapping[str, Any], matrix: object, reports: Path) -> list[str]:
+    """Say why a run of workflows is not good; nothing if it is.
+
+    Args:
+        needs: the jobs that had to run, as GitHub's context ``needs`` holds them.
+        matrix: the matrix that the cells' job was given.
+        reports: the folder with a report for each job of the matrix.
+
+    """
+    found = [f"job {name}: {job.get('result')}" for name, job in needs.items() if job.get("result") != "success"]
+    if not needs:
+        found.append("no job was needed, so nothing is known of any")
+    jobs = matrix.get("include") if isinstance(matrix, dict) else None
+    if not isinstance(jobs, list) or not jobs:
+        return [*found, "the matrix is empty: no cell has run"]
+    for job in jobs:
+        path = reports / f"{job['id']}.jsonl"
+        try:
+            report = read_whole_report(path)
+        except InputError as error:
+            found.append(f"cell {job['id']}: no report: {error}")
+            continue
+        if report.run["cell"] != job["id"]:
+            found.append(f"cell {job['id']}: its report is of {report.run['cell']}")
+        if red := [case["name"] for case in report.cases if case["complaint"] is not None]:
+            found.append(f"cell {job['id']}: unexpected: {', '.join(red)}")
+    return found
+
+
+def error_commands(reports: Iterable[Report]) -> list[str]:
+    """Return workflow commands that show each unexpected case where GitHub shows errors."""
+    return [
+        f"::error title={_property(case['name'] + ' on ' + label(report))}::{_message(case)}"
+        for report in reports
+        for case in report.cases
+        if case["complaint"] is not None
+    ]
+
+
+def _message(case: Mapping[str, Any]) -> str:
+    reason = f" ({case['reason']})" if case["reason"] else ""
+    return _data(f"{case['complaint']}{reason}")
+
+
+def _data(text: str) -> str:
+    """Escape the text of a workflow command, which ends at a line's end."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

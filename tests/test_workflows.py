@@ -1,0 +1,312 @@
+"""The workflows: what selects their jobs, what decides over them, and act, which runs them on a real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_report import RUN, case, report
+
+from pt2e_ci.cells import CELLS_FILE, PLATFORMS, load_cells
+from pt2e_ci.errors import InputError
+from pt2e_ci.github import MOST_JOBS, complaints, error_commands, job_matrix
+from pt2e_ci.reports.record import dump, read_whole_report
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+CI = (WORKFLOWS / "ci.yml").read_text()
+CELLS = load_cells().cells
+GREEN = {name: {"result": "success", "outputs": {}} for name in ("lint", "tests", "select", "cell")}
+
+NEW_CELL = '\n[[cell]]\nname = "9.9"\ntorch = "9.9.0"\npython = "3.11"\nflow = "torch.ao"\n'
+
+
+def cli(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "pt2e_ci", *arguments], capture_output=True, text=True, **options)
+
+
+def tox(*arguments, root=ROOT, **variables):
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "TOX", "TORCH"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "tox", "-c", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment | variables,
+        cwd=root,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the checkout, without what it has built."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("noxfile.py", "toxfile.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_matrix_is_every_cell_on_every_platform():
+    done = cli("cells", "--github")
+    assert done.returncode == 0
+    (line,) = done.stdout.splitlines()  # for GITHUB_OUTPUT takes one line
+    jobs = json.loads(line)["include"]
+    assert [job["id"] for job in jobs] == [cell.id(tag) for cell in CELLS for tag in PLATFORMS.values()]
+    assert {job["runner"] for job in jobs} == {"ubuntu-24.04", "ubuntu-24.04-arm"}
+    assert len(jobs) < MOST_JOBS
+
+
+def test_matrix_of_a_pull_request_is_a_part_of_it():
+    every, some = (
+        json.loads(cli("cells", "--github", *option).stdout)["include"] for option in ([], ["--pull-request"])
+    )
+    assert 0 < len(some) < len(every)
+    assert all(job in every for job in some)
+
+
+def test_matrix_of_named_cells():
+    done = cli("cells", "2.4", "--github", "--platform", "linux/arm64")
+    assert [job["id"] for job in json.loads(done.stdout)["include"]] == ["torch2.4-cp311-linux_aarch64"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["9.9"], "unknown cell '9.9'"),
+        (["--platform", "linux/arm"], "did you mean 'linux/arm64'?"),
+        (["--platform", ""], "needs a name"),
+    ],
+)
+def test_bad_selection_is_one_line(arguments, says):
+    done = cli("cells", *arguments, "--github")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert says in line
+    assert not done.stdout
+
+
+def test_empty_or_too_large_matrix_is_refused():
+    with pytest.raises(InputError, match="no cell is selected"):
+        job_matrix([], ["linux/amd64"])
+    with pytest.raises(InputError, match="258 jobs, where GitHub makes 256"):
+        job_matrix(CELLS[:1] * 129, [*PLATFORMS])
+
+
+def test_new_cell_is_in_matrix_tox_and_nox(checkout):
+    """With no other edit than that of cells.toml."""
+    with (checkout / "pt2e_ci" / CELLS_FILE.name).open("a") as file:
+        file.write(NEW_CELL)
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    jobs = json.loads(cli("cells", "--github", cwd=checkout, env=environment).stdout)["include"]
+    assert "torch9.9-cp311-linux_aarch64" in [job["id"] for job in jobs]
+    assert "torch99" in tox("-l", root=checkout).stdout.split()
+    assert tox("-l", root=checkout, GITHUB_ACTIONS="true", TORCH="9.9").stdout.split() == ["torch99"]
+    listed = subprocess.run([sys.executable, "-m", "nox", "-l"], cwd=checkout, capture_output=True, text=True)
+    assert "- test-9.9 [cell] ->" in listed.stdout
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_variable_picks_the_cells_session_alone(cell):
+    assert tox("-l", GITHUB_ACTIONS="true", TORCH=cell.name).stdout.split() == [cell.tox]
+
+
+def test_environment_runs_the_cells_session():
+    shown = tox("config", "-e", "torch215py315", "-k", "commands", "--", "conv2d").stdout
+    assert "commands = nox -s test-2.15-py3.15 -- conv2d" in shown
+    # Each name is one factor, that no other environment shares, and is read as no release of Python.
+    assert all(re.fullmatch("torch[0-9a-z]+", cell.tox) for cell in CELLS)
+    assert len({cell.tox for cell in CELLS}) == len(CELLS)
+
+
+@pytest.mark.parametrize("variables", [{"TORCH": "2.99"}, {}])
+def test_unknown_torch_fails_and_says_so(variables):
+    done = tox(GITHUB_ACTIONS="true", **variables)
+    assert done.returncode
+    assert f"TORCH={variables.get('TORCH', '')} names no cell" in done.stdout + done.stderr
+
+
+def test_named_environment_needs_no_variable():
+    assert tox("-l", "-e", "torch24", GITHUB_ACTIONS="true").stdout.splitlines()[-1] == "torch24"
+
+
+def test_broken_list_is_one_line_in_tox(checkout):
+    path = checkout / "pt2e_ci" / CELLS_FILE.name
+    path.write_text(path.read_text().replace('torch = "2.4.1"', "torch = 2.4"))
+    done = tox("-l", root=checkout)
+    assert done.returncode
+    assert "Traceback" not in done.stderr
+    assert "'torch' must be a string" in done.stdout + done.stderr
+
+
+def test_workflow_tests_every_python_of_a_cell():
+    (listed,) = re.findall(r"python: (\[.*\])", CI)
+    assert set(json.loads(listed)) == {cell.python for cell in CELLS}
+
+
+def test_tox_is_the_release_that_works():
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    (wanted,) = set(re.findall(r'"(tox>=[^"]*)"', pyproject))
+    assert wanted in CI
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two cells, all well: what the required job is given."""
+    matrix = job_matrix(CELLS[:2], ["linux/amd64"])
+    for job in matrix["include"]:
+        text = dump(report(case("add"), run=RUN | {"cell": job["id"]}))
+        (tmp_path / f"{job['id']}.jsonl").write_text(text)
+    return matrix, tmp_path
+
+
+def verdict(needs, matrix, reports):
+    """Run the required job's own step."""
+    step = re.search(r"run: (pt2e-ci github verdict .*)", CI)[1]
+    environment = os.environ | {"NEEDS": json.dumps(needs), "MATRIX": json.dumps(matrix) if matrix is not None else ""}
+    command = step.replace("pt2e-ci", f"{sys.executable} -m pt2e_ci").replace(
+        "--reports reports", f"--reports {reports}"
+    )
+    return subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
+
+
+def test_required_job_is_green_if_all_is_well(run):
+    done = verdict(GREEN, *run)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("result", ["failure", "cancelled", "skipped"])
+@pytest.mark.parametrize("job", GREEN)
+def test_required_job_is_red_for_a_job_that_did_not_succeed(run, job, result):
+    done = verdict(GREEN | {job: {"result": result}}, *run)
+    assert done.returncode == 1
+    assert f"::error::job {job}: {result}" in done.stdout
+
+
+@pytest.mark.parametrize("matrix", [None, {}, {"include": []}, []])
+def test_required_job_is_red_for_an_empty_matrix(run, matrix):
+    done = verdict(GREEN, matrix, run[1])
+    assert done.returncode == 1
+    assert "the matrix is empty" in done.stdout
+
+
+def test_required_job_is_red_for_a_missing_or_cut_report(run):
+    matrix, reports = run
+    first, second = (reports / f"{job['id']}.jsonl" for job in matrix["include"])
+    first.unlink()
+    second.write_text(second.read_text()[:-20])
+    done = verdict(GREEN, matrix, reports)
+    assert done.returncode == 1
+    assert done.stdout.count("no report:") == 2
+
+
+def test_required_job_is_red_for_a_failed_case_and_a_swapped_report(run):
+    matrix, reports = run
+    first, second = matrix["include"]
+    red = case("conv2d", "vacuous", complaint="unexpected", reason="in float")
+    (reports / f"{first['id']}.jsonl").write_text(dump(report(red, run=RUN | {"cell": second["id"]})))
+    found = complaints(GREEN, matrix, reports)
+    assert found == [
+        f"cell {first['id']}: its report is of {second['id']}",
+        f"cell {first['id']}: unexpected: conv2d",
+    ]
+
+
+def test_no_needs_and_no_json_are_refused(run):
+    assert complaints({}, *run) == ["no job was needed, so nothing is known of any"]
+    done = cli("github", "verdict", "--needs", "{", "--matrix", "{}", "--reports", ".")
+    assert done.returncode == 2
+    assert "--needs is no JSON" in done.stderr
+
+
+def test_required_job_waits_for_every_other_job():
+    jobs = re.findall(r"^  ([a-z]+):$", CI.partition("\njobs:\n")[2], re.MULTILINE)
+    (needs,) = re.findall(r"name: required\n    needs: \[(.*)\]\n    if: always\(\)", CI)
+    assert needs.split(", ") == [job for job in jobs if job != "required"]
+    assert set(jobs) - {"required"} == set(GREEN)
+
+
+def test_annotations_show_unexpected_cases_and_cannot_be_left():
+    hostile = case("conv2d", "vacuous", complaint="bad\n::set-output name=x::y", reason="100% float")
+    lines = error_commands([report(case("add"), hostile)])
+    assert lines == ["::error title=conv2d on torch2.4-cp311-linux_x86_64::bad%0A::set-output name=x::y (100%25 float)"]
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
+def test_actions_are_pinned_and_jobs_limited(path):
+    text = path.read_text()
+    assert re.search(r"^permissions: \{\}$", text, re.MULTILINE)
+    for used in re.findall(r"uses: (.*)", text):
+        assert re.fullmatch(r"\$/\S+|[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", used), used
+    jobs = re.split(r"^  \w+:\n", text.partition("\njobs:\n")[2], flags=re.MULTILINE)[1:]
+    for job in jobs:
+        assert "timeout-minutes:" in job or "uses: $/.github/workflows/" in job
+        assert "permissions:" in job
+
+
+RUNNER = "pt2e-ci-act-runner"
+
+
+def act(tmp_path, *arguments, platforms="linux/amd64"):
+    """Run jobs of ci.yml on the local engine; what they upload lands in tmp_path."""
+    build = ["docker", "buildx", "build", "--quiet", "--load", f"--tag={RUNNER}", f"--platform={platforms}"]
+    subprocess.run([*build, str(ROOT / "tests" / "act")], check=True, capture_output=True)
+    command = ["act", "push", "--workflows", str(WORKFLOWS / "ci.yml"), "--pull=false", "--rm", "--no-cache-server"]
+    command += ["-P", f"ubuntu-24.04={RUNNER}", "-P", f"ubuntu-24.04-arm={RUNNER}"]
+    command += ["--container-architecture", platforms]
+    for name in ("setup-python", "cache", "upload-artifact"):
+        pin = re.search(rf"actions/{name}@[0-9a-f]+", CI)[0]
+        command += ["--local-repository", f"{pin}={ROOT / 'tests' / 'act' / name}"]
+    mounts = [f"--volume={tmp_path}:/artifacts"]
+    # This host's wheels of torch, where it has some.
+    wheels = [
+        folder
+        for name in ("UV_FIND_LINKS", "PIP_FIND_LINKS")
+        for folder in os.environ.get(name, "").replace(",", " ").split()
+    ]
+    if folders := [folder for folder in dict.fromkeys(wheels) if Path(folder).is_dir()]:
+        mounts += [f"--volume={folder}:/wheels/{index}:ro" for index, folder in enumerate(folders)]
+        command += ["--env", "PIP_FIND_LINKS=" + " ".join(f"/wheels/{index}" for index in range(len(folders)))]
+    command += ["--container-options", " ".join(mounts), "--env", "PYTEST_ADDOPTS=-k 'add or conv2d'"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.docker
+def test_act_runs_the_lint_job(engine, tmp_path):
+    done = act(tmp_path, "--job", "lint")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Session lint was successful" in done.stdout
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "platform", ["linux/amd64", pytest.param("linux/arm64", marks=pytest.mark.arm64)], ids=["amd64", "arm64"]
+)
+def test_act_runs_a_cell_as_nox_does(engine, request, tmp_path, platform):
+    """The report that the job uploads has the outcomes and the digests of the same cell's session on this host."""
+    if platform == "linux/arm64" and "arm64" not in request.config.getoption("--require").split(","):
+        pytest.skip("emulating arm64 takes ten minutes: --require docker,arm64 asks for it")
+    uploaded = tmp_path / "uploaded"
+    uploaded.mkdir()
+    done = act(
+        uploaded, "--job", "cell", "--matrix", "cell:2.4", "--matrix", f"platform:{platform}", platforms=platform
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    identity = load_cells().select(["2.4"])[0].id(PLATFORMS[platform])
+    job = read_whole_report(uploaded / f"report-{identity}" / f"{identity}.jsonl")
+    options = ["-k", "add or conv2d", f"--report={tmp_path / 'here.jsonl'}"]
+    session = [sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "-r", "-s", "test-2.4", "--", *options]
+    subprocess.run(session, check=True, capture_output=True)
+    here = read_whole_report(tmp_path / "here.jsonl")
+    assert [(one["name"], one["outcome"], one["digest"]) for one in job.cases] == [
+        (one["name"], one["outcome"], one["digest"]) for one in here.cases
+    ]
+    assert job.run["emulated"] == (platform == "linux/arm64")
