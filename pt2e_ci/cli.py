@@ -18,11 +18,16 @@ from pt2e_ci import __version__
 from pt2e_ci.errors import InputError
 from pt2e_ci.github_cli import github
 from pt2e_ci.image_cli import image
+from pt2e_ci.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pt2e_ci.reports.history import Runs
     from pt2e_ci.reports.record import Report
+
+_OUTPUT = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
+_REPORTS = "The folder of reports."
 
 
 # The options that a report's key covers.
@@ -253,27 +258,159 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--markdown", type=click.Path(path_type=Path, allow_dash=True), help="Write the table as Markdown.")
-def report(files: tuple[Path, ...], markdown: Path | None) -> None:
-    """Print the table of one or more reports; cells in which a case ended alike share a row."""
-    from pt2e_ci.reports.record import read_whole_report
-    from pt2e_ci.reports.table import markdown as to_markdown
+@click.option("--markdown", type=_OUTPUT, help="Write the table as Markdown; - is standard output.")
+@click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Write the page, DIR/index.html.")
+@click.option("--badge", type=_OUTPUT, help="Write a badge, as SVG, and beside it as JSON for a badge service.")
+@click.option("--junit", type=_OUTPUT, help="Write JUnit's XML.")
+@click.option(
+    "--history", type=click.Path(path_type=Path, file_okay=False), help="Keep the runs here, and show changes."
+)
+def report(
+    files: tuple[Path, ...],
+    markdown: Path | None,
+    html: Path | None,
+    badge: Path | None,
+    junit: Path | None,
+    history: Path | None,
+) -> None:
+    """Print the table of reports, or write other views of them; FILES may be folders.
+
+    With a history the given runs are kept in it, and the views show the last whole run of each cell that it has.
+    """
+    from pt2e_ci.reports.selection import read_all
     from pt2e_ci.reports.table import render
 
-    reports = sorted((read_whole_report(file) for file in files), key=_age)
-    for index, one in enumerate(reports):
-        for other in reports[:index]:
-            if one.run["cell"] == other.run["cell"]:
-                raise InputError(f"two reports of the cell {one.run['cell']}: give one of them")
-    if markdown is None:
+    runs: Runs | None = None
+    if history is None:
+        reports = read_all(files)
+    else:
+        from pt2e_ci.reports.history import keep_files, newest
+
+        runs = keep_files(history, files, warn=lambda text: click.echo(f"pt2e-ci: {text}", err=True))
+        reports = newest(runs)
+    if markdown:
+        from pt2e_ci.reports.table import markdown as to_markdown
+
+        _write(markdown, to_markdown(reports))
+    if html:
+        from pt2e_ci.reports.pages import page
+
+        _write(html / "index.html", page(reports, runs))
+    if badge:
+        from pt2e_ci.reports.badge import endpoint, svg
+
+        _write(badge, svg(reports))
+        _write(badge.with_suffix(".json"), endpoint(reports))
+    if junit:
+        from pt2e_ci.reports.junit import junit as to_junit
+
+        _write(junit, to_junit(reports))
+    if not any((markdown, html, badge, junit)):
         click.echo(render(reports, color=sys.stdout.isatty()), nl=False)
+
+
+@main.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
+@click.option("--markdown", type=_OUTPUT, help="Write it as Markdown; - is standard output.")
+@click.option("--html", type=_OUTPUT, help="Write it as a page.")
+def diff(old: str, new: str, reports: Path, markdown: Path | None, html: Path | None) -> None:
+    """Say what changed from OLD to NEW: files, folders, or two versions of torch in one folder.
+
+    Exits with 1 if anything broke.
+    """
+    from pt2e_ci.reports.diff import broke, differences, page, text
+    from pt2e_ci.reports.diff import markdown as to_markdown
+
+    sides = [_side(name, reports) for name in (old, new)]
+    changes = differences(*sides)
+    if markdown:
+        _write(markdown, to_markdown(changes))
+    if html:
+        _write(html, page(changes, f"{old} to {new}"))
+    if not any((markdown, html)):
+        click.echo(text(changes), nl=False)
+    sys.exit(1 if broke(changes) else 0)
+
+
+@main.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
+def upgrade(old: str, new: str, reports: Path) -> None:
+    """Say what an upgrade from torch OLD to torch NEW changes: what to edit, and which cases."""
+    from pt2e_ci.moves import edits
+    from pt2e_ci.reports.diff import differences, text
+    from pt2e_ci.reports.selection import read_all, with_torch
+
+    versions = [_version(name) for name in (old, new)]
+    changes = edits(*versions)
+    click.echo(f"From torch {old} to {new}, edit:")
+    click.echo("\n".join(edit.text(versions[1]) for edit in changes) if changes else "  nothing")
+    at_hand = read_all([reports]) if reports.is_dir() and any(reports.glob("*.jsonl")) else []
+    sides = [with_torch(at_hand, version) for version in versions]
+    click.echo()
+    for version, side in zip(versions, sides, strict=True):
+        if not side:
+            click.echo(f"No report of torch {version} in {reports}, so nothing is said of cases: nox -s test-{version}")
+    if all(sides):
+        click.echo("Cases, by the reports at hand:")
+        click.echo(text(differences(*sides)), nl=False)
+
+
+@main.command()
+@click.argument("case")
+@click.option("--torch", required=True, help="The version of torch.")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
+def explain(case: str, torch: str, reports: Path) -> None:
+    """Say why CASE ended as it did: the rewrite that did not match, or where a difference comes from."""
+    from pt2e_ci.cases.catalogue import case_names
+    from pt2e_ci.errors import unknown
+    from pt2e_ci.reports.explain import explain as in_words
+    from pt2e_ci.reports.selection import read_all, with_torch
+
+    version = _version(torch)
+    found = [
+        (report, record)
+        for report in with_torch(read_all([reports]), version)
+        for record in report.cases
+        if record["name"] == case
+    ]
+    if not found:
+        if case not in case_names():
+            raise unknown("case", case, case_names())
+        raise InputError(f"no report of {case} on torch {version} in {reports}: run `nox -s test-{version} -- {case}`")
+    click.echo("\n".join(in_words(report, record) for report, record in found), nl=False)
+
+
+def _side(name: str, folder: Path) -> list[Report]:
+    """Return the reports of a file, a folder, or a version of torch in `folder`."""
+    from pt2e_ci.reports.selection import read_all, with_torch
+
+    if Path(name).exists():
+        return read_all([Path(name)])
+    version = _version(name, otherwise="no file or folder, and no version of torch")
+    if not (found := with_torch(read_all([folder]), version)):
+        raise InputError(f"no report of torch {version} in {folder}: run `nox -s test-{version}`")
+    return found
+
+
+def _version(name: str, otherwise: str = "no version of torch") -> str:
+    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", name):
+        raise InputError(f"{name!r} is {otherwise}, such as 2.10")
+    return ".".join(name.split(".")[:2])
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; - is standard output."""
+    if str(path) == "-":
+        click.echo(text, nl=False)
         return
-    text = to_markdown(reports)
     try:
-        with click.open_file(str(markdown), "w", encoding="utf-8", atomic=str(markdown) != "-") as file:
-            file.write(text)
+        write_whole(path, text.encode(), mode=0o644)
     except OSError as error:
-        raise InputError(f"{markdown} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 @main.command()
@@ -289,12 +426,6 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
     from pt2e_ci.matrix import plan
 
     sys.exit(plan(Path.cwd(), cells, shlex.split(arguments), at_once=jobs, fresh=fresh).run())
-
-
-def _age(report: Report) -> tuple[list[int], str]:
-    """Sort reports by the numbers of their torch, and by cell where those are the same."""
-    numbers = [int(number) for number in re.findall(r"\d+", report.run["torch"])]
-    return numbers, report.run["cell"]
 
 
 def _print(table: Any) -> None:

@@ -46,4 +46,5 @@ class Result:
     deterministic: bool | None = None
     digest: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    programs: dict[str, list[list[str]]] | None = None
     traceback: str | None = field(default=None, compare=False)

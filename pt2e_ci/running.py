@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,15 +14,17 @@ from pt2e_ci.checks.judge import judge
 from pt2e_ci.errors import one_line
 from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.flows.exporting import export
+from pt2e_ci.flows.nearest import nearest
 from pt2e_ci.flows.representation import apply, apply_upstream
 from pt2e_ci.outcomes import Outcome, Result, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch.fx import GraphModule
 
     from pt2e_ci.cases.catalogue import Case
+    from pt2e_ci.checks.structure import Operator
     from pt2e_ci.flows.homes import Home
     from pt2e_ci.flows.patterns import PatternGraphs
     from pt2e_ci.flows.representation import Representation
@@ -116,7 +118,7 @@ def run_case(
         case.family,
         judgement.outcome,
         reason=judgement.reason,
-        structure=judgement.structure,
+        structure=judgement.structure | {"nearest": _nearest(qdq, judgement.left, reference.patterns)},
         numerics=judgement.numerics,
         exact=judgement.exact,
         engines=judgement.engines,
@@ -124,4 +126,12 @@ def run_case(
         deterministic=judgement.deterministic,
         digest=judgement.digest,
         seconds=seconds | judgement.seconds,
+        programs=judgement.programs,
     )
+
+
+def _nearest(qdq: GraphModule, left: Iterable[Operator], patterns: Mapping[str, GraphModule]) -> list[dict[str, Any]]:
+    """Say of each operator that stayed float which of upstream's patterns comes nearest to it."""
+    nodes = {node.name: node for node in qdq.graph.nodes}
+    found = [(operator, nearest(qdq, nodes[operator.node], patterns)) for operator in left]
+    return [{"operator": operator.name, "node": operator.node, **one.record()} for operator, one in found if one]

@@ -257,6 +257,8 @@ RUNNER = "pt2e-ci-act-runner"
 
 def act(tmp_path, *arguments, platforms="linux/amd64"):
     """Run jobs of ci.yml on the local engine; what they upload lands in tmp_path."""
+    if shutil.which("act") is None:
+        pytest.skip("act is not installed: `nox -s workflows` has it")
     build = ["docker", "buildx", "build", "--quiet", "--load", f"--tag={RUNNER}", f"--platform={platforms}"]
     subprocess.run([*build, str(ROOT / "tests" / "act")], check=True, capture_output=True)
     command = ["act", "push", "--workflows", str(WORKFLOWS / "ci.yml"), "--pull=false", "--rm", "--no-cache-server"]

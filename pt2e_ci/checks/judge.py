@@ -12,10 +12,11 @@ from pt2e_ci.cases.catalogue import Claim
 from pt2e_ci.checks.digest import Digest
 from pt2e_ci.checks.exactness import Exactness
 from pt2e_ci.checks.grids import find_grid, integer_frontier, output_nodes, runtime_scales
+from pt2e_ci.checks.listing import listing
 from pt2e_ci.checks.numerics import Comparison
 from pt2e_ci.checks.recording import record, replay
 from pt2e_ci.checks.seed_rule import seed_check
-from pt2e_ci.checks.structure import Structure, read_structure, still_float
+from pt2e_ci.checks.structure import Operator, Structure, left_float, read_structure, still_float
 from pt2e_ci.exact.rounding import Rounding
 from pt2e_ci.operators import family_of
 from pt2e_ci.outcomes import Outcome
@@ -44,6 +45,9 @@ class Judgement:
     deterministic: bool
     digest: str | None
     seconds: dict[str, float]
+    programs: dict[str, list[list[str]]]
+    left: tuple[Operator, ...]
+    """The operators of the Q/DQ program that were annotated and stayed float."""
 
 
 class ProgramError(Exception):
@@ -120,6 +124,11 @@ def judge(
         deterministic=deterministic,
         digest=digest.value(),
         seconds={name: round(spent, 6) for name, spent in exactness.seconds.items()},
+        programs={
+            "qdq": listing(qdq, qdq_recording, qdq_structure),
+            "reference": listing(reference, reference_recording, structure),
+        },
+        left=left_float(qdq_structure, structure),
     )
 
 

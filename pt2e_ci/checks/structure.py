@@ -106,6 +106,12 @@ def still_float(qdq: Structure, reference: Structure) -> Counter[str]:
     return in_float - left_alone
 
 
+def left_float(qdq: Structure, reference: Structure) -> tuple[Operator, ...]:
+    """Return the annotated operators of the Q/DQ program whose family the reference program still computes in float."""
+    left = still_float(qdq, reference)
+    return tuple(operator for operator in qdq.operators if operator.quantized and left[family_of(operator.name)])
+
+
 class _Reader:
     """One pass over a graph in execution order.
 

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -34,10 +34,11 @@ _REPLACERS = ("replace_pattern", "replace_pattern_with_filters")
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference program, and how often each rewrite matched (None where that cannot be told)."""
+    """A reference program, how often each rewrite matched (None where that cannot be told), and their patterns."""
 
     program: GraphModule
     rewrites: Mapping[str, int] | None
+    patterns: Mapping[str, GraphModule] = field(default_factory=dict)
 
 
 def load_representation(name: str) -> Representation:
@@ -82,14 +83,15 @@ def apply(representation: Representation, qdq: GraphModule) -> Reference:
 
 def apply_upstream(home: Home, qdq: GraphModule) -> Reference:
     """Turn a copy of a Q/DQ program into upstream's reference program."""
-    with _counted(home.rewrites) as matches:
+    patterns: dict[str, GraphModule] = {}
+    with _counted(home.rewrites, patterns) as matches:
         program = home.rewrite(copy.deepcopy(qdq))
-    return Reference(program, None if matches is None else dict(matches))
+    return Reference(program, None if matches is None else dict(matches), patterns)
 
 
 @contextmanager
-def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
-    """Count the matches of each rewrite while upstream's module runs.
+def _counted(module: ModuleType, patterns: dict[str, GraphModule]) -> Iterator[Counter[str] | None]:
+    """Count the matches of each rewrite while upstream's module runs, and put its patterns into `patterns`.
 
     The module exports a pattern and its replacement to graphs and hands both to the replacer. Both calls go
     through names of the module, so they can be watched there; the pattern's function gives the rewrite its
@@ -115,6 +117,7 @@ def _counted(module: ModuleType) -> Iterator[Counter[str] | None]:
 
     def watch_replace(replace: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         def replaced_all(program: GraphModule, pattern: GraphModule, *args: Any, **kwargs: Any) -> list[Any]:
+            patterns.setdefault(names.get(id(pattern), "unnamed"), pattern)
             found = replace(program, pattern, *args, **kwargs)
             if found:
                 matches[names.get(id(pattern), "unnamed")] += len(found)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pt2e_ci.reports.platforms import differences
-from pt2e_ci.reports.words import difference, label
+from pt2e_ci.reports.words import difference, label, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,15 +191,15 @@ def markdown(reports: Sequence[Report]) -> str:
     """Return the table in Markdown, with the cells of each row."""
     lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for row in rows(reports):
-        lines.append("| " + " | ".join(_escape(text) for text in (*row.texts, _cells(row, reports))) + " |")
+        lines.append("| " + " | ".join(markdown_text(text) for text in (*row.texts, _cells(row, reports))) + " |")
     if kernels := kernel_rows(reports):
         lines += ["", "Kernels, largest difference from the exact result in LSB:", ""]
         head, *rest = kernels
         lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-        lines += ["| " + " | ".join(_escape(text) for text in row) + " |" for row in rest]
+        lines += ["| " + " | ".join(markdown_text(text) for text in row) + " |" for row in rest]
     lines += ["", summary(reports) + ".", *([digests(reports) + "."] if len(reports) > 1 else [])]
     if platforms := differences(reports):
-        lines += ["", *(f"- {_escape(line)}" for line in platforms)]
+        lines += ["", *(f"- {markdown_text(line)}" for line in platforms)]
     return "\n".join(lines) + "\n"
 
 
@@ -221,9 +221,3 @@ def _cells(row: Row, reports: Sequence[Report]) -> str:
     if not others:
         return "all"
     return f"all but {', '.join(others)}" if len(others) < len(row.cells) / 3 else ", ".join(row.cells)
-
-
-def _escape(text: str) -> str:
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())

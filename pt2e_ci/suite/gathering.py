@@ -65,6 +65,7 @@ def case_record(result: Result, expectations: Expectations, complaint: str | Non
         "deterministic": result.deterministic,
         "digest": result.digest,
         "seconds": result.seconds,
+        "programs": result.programs,
     }
 
 

@@ -1,0 +1,98 @@
+"""Runs that are kept in a folder, one file each, and when an outcome last changed.
+
+A folder holds ``<cell>/<time>-<digest>.jsonl``. Only whole reports come in, so that a run that was stopped never
+takes the place of an older one, and none ever goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pt2e_ci.errors import InputError
+from pt2e_ci.reports.record import Report, dump, read_report, write_report
+from pt2e_ci.reports.selection import by_age
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+Runs = dict[str, list[Report]]
+"""The whole reports of each cell, the oldest first."""
+
+
+def keep(folder: Path, reports: Iterable[Report]) -> None:
+    """Put whole reports into a history; one that is there already stays as it is.
+
+    Raises:
+        InputError: the disk would not take one.
+
+    """
+    for report in reports:
+        if report.is_complete:
+            write_report(folder / report.run["cell"] / _file_name(report), report)
+
+
+def keep_files(folder: Path, paths: Iterable[Path], warn: Callable[[str], None]) -> Runs:
+    """Put the reports of files and folders into a history, and return it; `warn` hears of what did not come in.
+
+    Raises:
+        InputError: one of them is no report, or the history then has none.
+
+    """
+    for path in paths:
+        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+            report = read_report(file)
+            if not report.is_complete:
+                warn(f"{file} is of a run that was stopped, and is not kept: the one before it stands")
+            keep(folder, [report])
+    runs = read_history(folder)
+    if not runs:
+        raise InputError(f"{folder} holds no whole run: run the suite to its end")
+    return runs
+
+
+def read_history(folder: Path) -> Runs:
+    """Return the runs of a history.
+
+    Raises:
+        InputError: a file of it is no report.
+
+    """
+    runs: Runs = {}
+    for path in sorted(folder.glob("*/*.jsonl")):
+        report = read_report(path)
+        if report.is_complete:
+            runs.setdefault(report.run["cell"], []).append(report)
+    for of_cell in runs.values():
+        of_cell.sort(key=lambda report: (report.run["started"], dump(report)))
+    return runs
+
+
+def newest(runs: Runs) -> list[Report]:
+    """Return the last run of each cell, in order."""
+    return sorted((of_cell[-1] for of_cell in runs.values()), key=by_age)
+
+
+def changed(runs: Runs, cell: str, case: str) -> tuple[str, str] | None:
+    """Return when a case came to its present outcome, and which it had before; None if it never had another."""
+    ends = [
+        (report.run["started"], record["outcome"])
+        for report in runs.get(cell, [])
+        for record in report.cases
+        if record["name"] == case
+    ]
+    for (_, before), (when, after) in reversed([*pairwise(ends)]):
+        if before != after:
+            return when, before
+    return None
+
+
+def _file_name(report: Report) -> str:
+    """Name a run by its time and its content: two runs of one second are two, and one run given twice is one."""
+    when = "".join(character for character in report.run["started"] if character.isalnum())[:20]
+    if not when:
+        raise InputError(f"the report of {report.run['cell']} does not say when it was made")
+    content = Report(report.run | {"reused": None}, report.cases, report.end)
+    return f"{when}-{hashlib.sha256(dump(content).encode()).hexdigest()[:12]}.jsonl"

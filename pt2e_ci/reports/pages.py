@@ -1,0 +1,244 @@
+"""The page of a matrix: one HTML file that needs no network and no server, and trusts no report.
+
+Every text of a report goes through the template's escaping, or into a block of JSON that the page's script puts in
+as text. The page's policy lets only its own script and style run, by their digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+
+from pt2e_ci import __version__
+from pt2e_ci.reports.history import changed
+from pt2e_ci.reports.selection import by_age
+from pt2e_ci.reports.table import summary
+from pt2e_ci.reports.words import command, label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pt2e_ci.reports.history import Runs
+    from pt2e_ci.reports.record import Report
+
+SIGNS = {
+    "pass": "\N{CHECK MARK}",
+    "vacuous": "\N{WHITE CIRCLE}",
+    "mismatch": "\N{NOT EQUAL TO}",
+    "error": "!",
+    "crash": "\N{MULTIPLICATION SIGN}",
+    "timeout": "\N{WHITE HOURGLASS}",
+    "skip": "\N{EN DASH}",
+}
+"""A sign for each outcome, for who does not see the color; the word stands beside it."""
+
+_LONGEST = 1000
+_LINK = re.compile(r"https?://")
+
+
+def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E reference representation") -> str:
+    """Return the page of reports, one for each cell; with a history it says when outcomes last changed."""
+    reports = sorted(reports, key=by_age)
+    interned = _Interned()
+    fields = [
+        [
+            _field(case, report, runs or {}, interned) if case else None
+            for report, case in zip(reports, row, strict=True)
+        ]
+        for row in _rows(reports)
+    ]
+    names = [next(field["name"] for field in row if field) for row in fields]
+    data = {"values": interned.values, "fields": [[field and field["detail"] for field in row] for row in fields]}
+    return render_page(
+        "page.html.j2",
+        script=_asset("page.js"),
+        title=title,
+        data=_embedded(data),
+        summary=summary(reports),
+        columns=[_column(report) for report in reports],
+        groups=_groups(reports),
+        rows=[_row(name, row, reports) for name, row in zip(names, fields, strict=True)],
+        families=sorted({field["family"] for row in fields for field in row if field}),
+        outcomes=[name for name in SIGNS if any(field["outcome"] == name for row in fields for field in row if field)],
+        engines=sorted({engine for report in reports for engine in report.run["engines"]}),
+        signs=SIGNS,
+    )
+
+
+def render_page(template: str, *, script: str = "", **values: Any) -> str:
+    """Return a page of the template, with the style and with a policy that lets nothing else run."""
+    style = _asset("page.css")
+    scripts = f"'{_digest(script)}'" if script else "'none'"
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _environment()
+        .from_string(_asset(template))
+        .render(version=__version__, policy=policy, style=style, script=script, **values)
+    )
+
+
+def _rows(reports: Sequence[Report]) -> list[list[dict[str, Any] | None]]:
+    """Return the cases side by side, in the order of the report that has the most of them."""
+    order: dict[str, None] = {}
+    for report in sorted(reports, key=lambda report: len(report.cases), reverse=True):
+        order |= dict.fromkeys(case["name"] for case in report.cases)
+    by_name = [{case["name"]: case for case in report.cases} for report in reports]
+    return [[cases.get(name) for cases in by_name] for name in order]
+
+
+def _column(report: Report) -> dict[str, Any]:
+    run = report.run
+    return {
+        "cell": label(report),
+        "torch": run["torch"],
+        "flow": run["flow"],
+        "machine": run["machine"],
+        "emulated": run["emulated"],
+        "engines": " ".join(run["engines"]),
+        "python": ".".join(run["python"].split(".")[:2]),
+    }
+
+
+def _groups(reports: Sequence[Report]) -> list[dict[str, Any]]:
+    """Group columns that are one cell on several machines, side by side."""
+    groups: list[dict[str, Any]] = []
+    for report in reports:
+        name = report.run["cell"].rpartition("-")[0] or report.run["cell"]
+        if groups and groups[-1]["name"] == name:
+            groups[-1]["span"] += 1
+        else:
+            groups.append({"name": name, "span": 1})
+    return groups
+
+
+def _row(name: str, row: Sequence[dict[str, Any] | None], reports: Sequence[Report]) -> dict[str, Any]:
+    """Mark the cells of a case whose integers are the same, and say so in words."""
+    kinds: dict[str, str] = {}
+    for field in row:
+        if field and field["digest"]:
+            kinds.setdefault(field["digest"], chr(ord("A") + len(kinds)) if len(kinds) < 26 else "+")
+            field["kind"] = kinds[field["digest"]]
+    return {
+        "name": name,
+        "family": next(field["family"] for field in row if field),
+        "fields": row,
+        "identical": _identical(row, reports, kinds),
+    }
+
+
+def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], kinds: dict[str, str]) -> str:
+    have = [(field["digest"], report) for field, report in zip(row, reports, strict=True) if field and field["digest"]]
+    if len(have) < 2:
+        return ""
+    last = have[-1][0]
+    same = 0
+    for digest, _ in reversed(have):
+        if digest != last:
+            break
+        same += 1
+    if same < 2:
+        return f"{len(kinds)} kinds of integers"
+    machines = sorted({report.run["machine"] for _, report in have[-same:]})
+    since = "in every cell" if same == len(have) else f"since torch {have[-same][1].run['torch']}"
+    return f"bit-identical {since}, on {' and '.join(machines)}"
+
+
+def _field(case: dict[str, Any], report: Report, runs: Runs, interned: _Interned) -> dict[str, Any]:
+    run = report.run
+    change = changed(runs, run["cell"], case["name"])
+    # What is the same in many fields is kept once; the seconds never are.
+    shared = {
+        name: case[name] for name in ("reason", "complaint", "stage", "structure", "engines", "exact", "digest")
+    } | {
+        "known": _safe_link(case["known"]),
+        "numerics": case["numerics"],
+        "deterministic": case["deterministic"],
+        "seed_check": case["seed_check"],
+    }
+    return {
+        "name": case["name"],
+        "family": case["family"],
+        "outcome": case["outcome"],
+        "known": case["known"] is not None,
+        "unexpected": case["complaint"] is not None,
+        "digest": case["digest"],
+        "kind": "",
+        "detail": {
+            "shared": interned.add(shared),
+            "programs": interned.add(case.get("programs")),
+            "machine": interned.add(
+                {
+                    "cell": label(report),
+                    "cpu": run["cpu"],
+                    "python": run["python"],
+                    "host": run["host"],
+                    "started": run["started"],
+                    "build": run["build"],
+                }
+            ),
+            "seconds": {name: round(value, 3) for name, value in case["seconds"].items()},
+            "command": command(case, report),
+            "changed": list(change) if change else None,
+        },
+    }
+
+
+def _safe_link(known: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a known defect with its link, if that is one to a page: a script would be one, too."""
+    if known is None or _LINK.match(known["link"]):
+        return known
+    return known | {"link": ""}
+
+
+class _Interned:
+    """Values by number, each kept once, and no text of them longer than a reader would read."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, value: Any) -> int:
+        key = json.dumps(value, sort_keys=True)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.values)
+            self.values.append(_short(value))
+        return self._numbers[key]
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    if isinstance(value, dict):
+        return {_short(key): _short(item) for key, item in value.items()}
+    return value
+
+
+def _embedded(data: Any) -> str:
+    """Return JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("pt2e_ci.reports").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

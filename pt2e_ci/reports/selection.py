@@ -1,0 +1,56 @@
+"""Which reports a view shows: in one order, one for each cell."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pt2e_ci.errors import InputError
+from pt2e_ci.reports.record import read_whole_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from pt2e_ci.reports.record import Report
+
+
+def by_age(report: Report) -> tuple[list[int], str]:
+    """Sort reports by the numbers of their torch, and by cell where those are the same."""
+    return [int(number) for number in re.findall(r"\d+", report.run["torch"])], report.run["cell"]
+
+
+def read_all(paths: Iterable[Path]) -> list[Report]:
+    """Read the reports of files and of folders, in order.
+
+    Raises:
+        InputError: one of them is not whole, a folder has none, or two are of one cell.
+
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not found:
+            raise InputError(f"{path} has no report: a report's name ends in .jsonl")
+        files += found
+    return one_of_each([read_whole_report(file) for file in files])
+
+
+def one_of_each(reports: Sequence[Report]) -> list[Report]:
+    """Return reports in order; of each cell there must be one.
+
+    Raises:
+        InputError: there are two.
+
+    """
+    seen: set[str] = set()
+    for report in reports:
+        if report.run["cell"] in seen:
+            raise InputError(f"two reports of the cell {report.run['cell']}: give one of them")
+        seen.add(report.run["cell"])
+    return sorted(reports, key=by_age)
+
+
+def with_torch(reports: Iterable[Report], version: str) -> list[Report]:
+    """Return the reports of a minor release of torch, such as ``2.10``."""
+    return [report for report in reports if ".".join(report.run["torch"].split(".")[:2]) == version]
