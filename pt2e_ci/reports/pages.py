@@ -34,7 +34,7 @@ SIGNS = {
     "mismatch": "\N{NOT EQUAL TO}",
     "error": "!",
     "crash": "\N{MULTIPLICATION SIGN}",
-    "timeout": "\N{WHITE HOURGLASS}",
+    "timeout": "\N{HORIZONTAL ELLIPSIS}",
     "skip": "\N{EN DASH}",
 }
 """A sign for each outcome, for who does not see the color; the word stands beside it."""

@@ -6,6 +6,7 @@ A report is whole or it is an error: one that is cut short, empty, or has a case
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 SCHEMA = 1
+
+# A case's line has some 10 kB. What is far beyond it is none, whoever wrote it.
+_LONGEST_LINE = 4_000_000
+_DEEPEST = 20
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,12 @@ def read_whole_report(path: Path) -> Report:
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
+    if len(line) > _LONGEST_LINE:
+        raise InputError(f"{where}: a line of {len(line) / 1e6:.0f} MB is none of a report")
     try:
-        record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+        if _is_deep(record, _DEEPEST):
+            raise ValueError(f"nested more than {_DEEPEST} deep")
         json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not a line of JSON: {error}") from None
@@ -170,6 +179,19 @@ def _record(line: str, where: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """Read a number; one that is too large for a float is none."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number
+
+
+def _is_deep(value: object, left: int) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left == 0 or any(_is_deep(item, left - 1) for item in items)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -93,10 +93,14 @@
     const entries = Object.entries(comparisons || {}).filter(([, one]) => one && typeof one === "object");
     if (!entries.length) return;
     body.append(element("h3", title));
-    body.append(list(["", "largest", "unit", "mean", "differing"], entries.map(([name, one]) => "max" in one
-      ? [name.replaceAll("_", " "), one.not_finite ? "not finite" : number(one.max), one.unit === "lsb" ? "LSB" : "absolute",
-        number(one.mean), `${number(100 * one.differing)} %`]
-      : [name, "not measured", "", "", one.skipped || one.reason || ""])));
+    body.append(list(["", "largest", "unit", "mean", "differing", "left out"], entries.map(([name, one]) => [
+      name.replaceAll("_", " "),
+      ...(one.compared
+        ? [one.not_finite ? "not finite" : number(one.max), one.unit === "lsb" ? "LSB" : "absolute", number(one.mean),
+          `${number(100 * one.differing)} %`]
+        : ["not measured", "", "", ""]),
+      Object.entries(one.skipped || {}).map(([operator, why]) => `${operator}: ${why}`).join("; "),
+    ])));
     for (const [name, one] of entries) {
       if (one.histogram && Object.keys(one.histogram).length) body.append(histogram(name.replaceAll("_", " "), one.histogram));
     }

@@ -1,0 +1,203 @@
+"""The page in a real browser: filters, details, keyboard, accessibility, and reports that mean harm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+from conftest import ROOT
+from test_views import SCRIPT, cell, hostile
+
+from pt2e_ci.reports.diff import differences
+from pt2e_ci.reports.diff import page as diff_page
+from pt2e_ci.reports.pages import page
+from pt2e_ci.reports.record import Report, read_whole_report
+
+TORCHES = ("2.1.2", "2.4.1", "2.8.0", "2.10.0", "2.13.0")
+
+
+@pytest.fixture(scope="module")
+def browser(request):
+    """Chromium: the machine's own, or the one that Playwright has fetched."""
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        own = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        # Chromium's sandbox needs a user of its own.
+        options = {"args": ["--no-sandbox"] if os.getuid() == 0 else [], "executable_path": own}
+        try:
+            browser = playwright.chromium.launch(**options)
+        except Error as error:
+            reason = (
+                f"no Chromium: apt-get install chromium, or playwright install chromium ({str(error).splitlines()[0]})"
+            )
+            if "chromium" in request.config.getoption("--require").split(","):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def matrix(whole_run):
+    """Six cells: those at hand in reports/, of which a run of this torch is one, and copies of that for the rest."""
+    real = whole_run.report
+    found = [real]
+    machines = [(torch, machine) for torch in TORCHES for machine in ("x86_64", "aarch64")]
+    for torch, machine in machines:
+        run = real.run | cell(torch, machine, cell=f"torch{torch.rpartition('.')[0]}-cp311-linux_{machine}")
+        if run["cell"] != real.run["cell"]:
+            kept = {name: run[name] for name in ("cell", "torch", "machine")}
+            found.append(Report(real.run | kept | {"emulated": machine == "aarch64"}, real.cases, real.end))
+    return found
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a page from disk; at the end the console must have been silent, and nothing asked of a network."""
+    said, contexts = [], []
+
+    def open_page(html, address="", **options):
+        path = tmp_path / "index.html"
+        path.write_text(html, encoding="utf-8")
+        context = browser.new_context(**options)
+        contexts.append(context)
+        shown = context.new_page()
+        shown.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        shown.on("pageerror", lambda error: said.append(str(error)))
+        shown.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        shown.on("request", lambda one: None if one.url.startswith(("file:", "data:")) else said.append(one.url))
+        shown.goto(f"file://{path}{address}")
+        return shown
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def visible_rows(shown):
+    return [row.get_attribute("data-name") for row in shown.locator("tbody tr:visible").all()]
+
+
+def test_filters_show_a_part_and_stay_in_the_address(opened, matrix):
+    shown = opened(page(matrix))
+    every = visible_rows(shown)
+    shown.get_by_label("Family").select_option("conv")
+    convs = visible_rows(shown)
+    assert 0 < len(convs) < len(every)
+    shown.get_by_role("searchbox", name="Case").fill("depthwise")
+    assert visible_rows(shown) == ["conv2d_depthwise"]
+    assert "family=conv&q=depthwise" in shown.url or "q=depthwise&family=conv" in shown.url
+    assert shown.locator("#count").inner_text() == f"1 of {len(every)} cases"
+    columns = shown.locator("thead tr:nth-child(2) th:visible").count()
+    shown.get_by_label("Architecture").select_option("aarch64")
+    assert shown.locator("thead tr:nth-child(2) th:visible").count() < columns
+    again = opened(page(matrix), address=shown.url.partition(".html")[2])
+    assert visible_rows(again) == ["conv2d_depthwise"]
+    shown.get_by_role("button", name="Clear").click()
+    shown.wait_for_function(f"document.querySelectorAll('tbody tr:not([hidden])').length === {len(every)}")
+    shown.get_by_label("Outcome").select_option("mismatch")
+    assert 0 < len(visible_rows(shown)) < len(every)
+
+
+def test_field_opens_to_numbers_programs_and_command(opened, matrix):
+    shown = opened(page(matrix))
+    shown.locator("tr[data-name=conv2d] button").first.click()
+    dialog = shown.get_by_role("dialog")
+    text = dialog.inner_text()
+    assert "conv2d on " in text
+    assert "aten.convolution.default, the program aten.conv2d.default" in text
+    assert "nox -s test-" in text
+    assert "qnnpack" in text
+    assert dialog.locator("li.float").count() >= 1
+    dialog.get_by_text("qdq vs exact: how many").click()
+    assert dialog.locator("details[open] span.bar").first.is_visible()
+    dialog.get_by_text("Quantization parameters").click()
+    assert "quantize_per_tensor" in dialog.inner_text()
+    shown.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_keyboard_alone_gets_everywhere(opened, matrix):
+    shown = opened(page(matrix))
+    shown.locator("button[data-field='0 0']").focus()
+    focused = "document.activeElement.dataset.field"
+    for key, field in (
+        ("ArrowDown", "1 0"),
+        ("ArrowRight", "1 1"),
+        ("ArrowUp", "0 1"),
+        ("ArrowLeft", "0 0"),
+        ("ArrowUp", "0 0"),
+    ):
+        shown.keyboard.press(key)
+        assert shown.evaluate(focused) == field
+    shown.keyboard.press("Enter")
+    assert shown.get_by_role("dialog").is_visible()
+    shown.keyboard.press("Escape")
+    assert shown.evaluate(focused) == "0 0"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 390])
+def test_accessibility_rules_hold(opened, matrix, scheme, width):
+    from axe_core_python.sync_playwright import Axe
+
+    shown = opened(page(matrix[:4]), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
+    for step in ("table", "details"):
+        if step == "details":
+            shown.locator("tr[data-name=conv2d] button").first.click()
+        found = Axe().run(shown)["violations"]
+        assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
+
+
+def test_page_is_usable_at_once(opened, matrix):
+    """Its own script is done before the browser says that the page is loaded: nothing is fetched or awaited."""
+    shown = opened(page(matrix))
+    assert shown.locator("#count").inner_text().endswith(" cases")
+
+
+def test_without_scripts_the_table_is_there(opened, matrix):
+    shown = opened(page(matrix), java_script_enabled=False)
+    assert shown.locator("tbody tr").count() == len(matrix[0].cases)
+
+
+def test_hostile_report_is_harmless(opened):
+    shown = opened(page([hostile()]))
+    shown.locator("button[data-field]").first.click()
+    text = shown.get_by_role("dialog").inner_text()
+    assert SCRIPT in text
+    assert shown.locator("dialog a").count() == 0
+    assert shown.locator("img").count() == 0
+
+
+def test_policy_stops_a_script_that_is_not_the_pages(browser, tmp_path, matrix):
+    """The policy is no decoration: the same page with a script put in does not run it."""
+    path = tmp_path / "index.html"
+    path.write_text(page(matrix[:1]).replace("</main>", "<script>document.title = 'taken over'</script></main>"))
+    shown = browser.new_page()
+    shown.goto(f"file://{path}")
+    assert shown.title() != "taken over"
+    shown.close()
+
+
+def test_diff_page_opens(opened, matrix):
+    broken = Report(matrix[0].run, tuple(one | {"outcome": "crash"} for one in matrix[0].cases), matrix[0].end)
+    shown = opened(diff_page(differences(matrix[:1], [broken]), "before to after"))
+    assert shown.locator("tbody tr").count() == len(matrix[0].cases)
+    assert "broke" in shown.locator("header").inner_text()
+
+
+def test_real_reports_make_a_page(opened):
+    """Whatever the sessions of this checkout have left in reports/."""
+    paths = sorted((ROOT / "reports").glob("*.jsonl"))
+    if not paths:
+        pytest.skip("no session of this checkout has left a report")
+    reports = [read_whole_report(path) for path in paths]
+    started = time.monotonic()
+    html = page(reports)
+    assert len(html) < 3_000_000
+    print(f"{len(reports)} cells in {time.monotonic() - started:.1f} s, {len(html) / 1e6:.1f} MB")
+    assert opened(html).locator("thead tr:nth-child(2) th").count() == len(reports)

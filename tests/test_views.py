@@ -1,0 +1,455 @@
+"""The views of reports: page, Markdown, badge, JUnit, diff, explanation, history; on made-up and hostile reports."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report import RUN, case, report
+
+from pt2e_ci.errors import InputError
+from pt2e_ci.moves import edits, load_uses
+from pt2e_ci.reports import badge
+from pt2e_ci.reports.diff import Kind, broke, differences, headline, markdown, text
+from pt2e_ci.reports.explain import explain
+from pt2e_ci.reports.history import changed, keep, newest, read_history
+from pt2e_ci.reports.junit import junit
+from pt2e_ci.reports.pages import page
+from pt2e_ci.reports.platforms import differences as between_machines
+from pt2e_ci.reports.record import dump, read_report
+from pt2e_ci.reports.table import markdown as table_markdown
+from pt2e_ci.reports.table import render
+
+A, B = ("sha256:" + character * 64 for character in "ab")
+
+
+def lsb(largest, differing=0.5):
+    comparison = {"unit": "lsb", "max": largest, "mean": 0.0, "differing": differing, "compared": 8, "not_finite": 0}
+    return {"reference_vs_exact": comparison, "reference_vs_qdq": comparison}
+
+
+def cell(torch="2.4.1", machine="x86_64", started="2026-01-01T00:00:00+00:00", **fields):
+    name = f"torch{torch.rpartition('.')[0]}-cp311-linux_{machine}"
+    return RUN | {"cell": name, "torch": torch, "machine": machine, "started": started} | fields
+
+
+def cli(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "pt2e_ci", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def write(folder, *reports):
+    folder.mkdir(exist_ok=True, parents=True)
+    for one in reports:
+        (folder / f"{one.run['cell']}.jsonl").write_text(dump(one))
+    return folder
+
+
+OUTCOMES = ("pass", "vacuous", "mismatch", "error", "crash", "timeout", "skip")
+
+CASES = st.builds(
+    lambda name, outcome, digest, complaint, size: case(
+        name, outcome, digest=digest, complaint=complaint, numerics=lsb(size) if outcome in OUTCOMES[:3] else {}
+    ),
+    st.sampled_from(["add", "conv2d", "mul", "<b>", "a|b"]),
+    st.sampled_from(OUTCOMES),
+    st.sampled_from([None, A, B]),
+    st.sampled_from([None, "worse than known"]),
+    st.integers(0, 3),
+)
+REPORTS = st.builds(
+    lambda torch, machine, cases: report(*{one["name"]: one for one in cases}.values(), run=cell(torch, machine)),
+    st.sampled_from(["2.4.1", "2.10.0", "2.13.0"]),
+    st.sampled_from(["x86_64", "aarch64"]),
+    st.lists(CASES, min_size=1, max_size=5),
+)
+MATRICES = st.lists(REPORTS, min_size=1, max_size=6, unique_by=lambda one: one.run["cell"])
+
+
+@given(MATRICES, st.randoms(use_true_random=False))
+def test_order_of_reports_changes_nothing(reports, shuffler):
+    shuffled = [*reports]
+    shuffler.shuffle(shuffled)
+    assert page(shuffled) == page(reports)
+    assert badge.svg(shuffled) == badge.svg(reports)
+
+
+@given(MATRICES)
+def test_diff_with_itself_is_empty(reports):
+    assert differences(reports, reports) == []
+    assert not broke(differences(reports, reports))
+
+
+@given(MATRICES, MATRICES)
+def test_diff_the_other_way_is_the_other_way_round(old, new):
+    forth, back = differences(old, new), differences(new, old)
+    mirrored = {
+        Kind.BROKE: Kind.BETTER, Kind.BETTER: Kind.BROKE, Kind.APPEARED: Kind.VANISHED, Kind.VANISHED: Kind.APPEARED,
+    }  # fmt: skip
+    assert sorted((one.case, one.before, one.after, mirrored.get(one.kind, one.kind)) for one in forth) == sorted(
+        (one.case, one.after, one.before, one.kind) for one in back
+    )
+
+
+@given(MATRICES)
+def test_every_view_takes_every_report(reports):
+    ElementTree.fromstring(junit(reports))
+    ElementTree.fromstring(badge.svg(reports))
+    json.loads(badge.endpoint(reports))
+    for one in reports:
+        for record in one.cases:
+            assert record["name"] in explain(one, record)
+    assert len(embedded(page(reports))["fields"]) == len({record["name"] for one in reports for record in one.cases})
+    table_markdown(reports)
+    render(reports, color=False)
+
+
+def embedded(html):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (case("add"), case("add", "mismatch", numerics=lsb(2)), Kind.BROKE),
+        (case("add", "mismatch"), case("add", "crash"), Kind.BROKE),
+        (case("add", complaint=None), case("add", complaint="gone"), Kind.BROKE),
+        (case("add", "vacuous"), case("add"), Kind.BETTER),
+        (case("add", "error", complaint="new"), case("add", "error"), Kind.BETTER),
+        (case("add", numerics=lsb(1)), case("add", numerics=lsb(0)), Kind.NUMBERS),
+        (case("add", digest=A), case("add", digest=B), Kind.NUMBERS),
+        (case("add", "skip"), case("add"), Kind.APPEARED),
+        (case("add"), case("add", "skip"), Kind.VANISHED),
+        (case("add"), case("mul"), Kind.VANISHED),
+    ],
+)
+def test_kinds_of_change(before, after, kind):
+    (change,) = [one for one in differences([report(before)], [report(after)]) if one.case == "add"]
+    assert (change.case, change.kind) == ("add", kind)
+    assert broke([change]) == (kind is Kind.BROKE)
+
+
+def test_two_versions_of_torch_are_paired_by_machine():
+    old = [report(case("add"), run=cell("2.4.1", machine)) for machine in ("x86_64", "aarch64")]
+    new = [report(case("add", "crash"), run=cell("2.10.0", machine)) for machine in ("x86_64", "aarch64")]
+    changes = differences(old, new)
+    assert [change.kind for change in changes] == [Kind.BROKE, Kind.BROKE]
+    assert changes[0].cells == "torch2.4-cp311-linux_aarch64 to torch2.10-cp311-linux_aarch64"
+    assert headline(changes) == "2 broke"
+    assert "add on torch2.4-cp311-linux_aarch64" in text(changes)
+
+
+def test_diff_command(tmp_path):
+    folder = write(
+        tmp_path / "reports", report(case("add"), run=cell()), report(case("add", "crash"), run=cell("2.10.0"))
+    )
+    files = sorted(folder.iterdir())
+    for arguments in (["2.4", "2.10", "--reports", folder], [files[1], files[0]]):
+        done = cli("diff", *arguments)
+        assert done.returncode == 1, done.stderr
+        assert "1 broke" in done.stdout
+    done = cli("diff", "2.10", "2.4", "--reports", folder, "--markdown", "-", "--html", tmp_path / "diff.html")
+    assert done.returncode == 0
+    assert "**1 better**" in done.stdout
+    assert "<td>better</td>" in (tmp_path / "diff.html").read_text()
+    same = cli("diff", folder, folder)
+    assert (same.returncode, same.stdout) == (0, "nothing changed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["diff", "nothing", "2.4"], "'nothing' is no file or folder, and no version of torch"),
+        (["diff", "2.4", "2.9"], "reports has no report"),
+        (["explain", "conv2d", "--torch", "2.9"], "has no report"),
+        (["explain", "conv2d", "--torch", "newest"], "'newest' is no version of torch"),
+        (["upgrade", "1.13", "2.4"], "nothing is known of torch 1.13"),
+        (["upgrade", "2.4", "new"], "'new' is no version of torch"),
+        (["report", "."], "has no report"),
+        (["report", "nothing.jsonl"], "cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, says):
+    (tmp_path / "reports").mkdir()
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert says in line
+
+
+def test_explanation_names_the_pattern_and_the_node():
+    near = {
+        "operator": "conv2d", "node": "conv2d", "rewrite": "conv2d", "matched": 1, "of": 4,
+        "pattern": "aten.convolution.default", "graph": "aten.conv2d.default", "at": "conv2d",
+    }  # fmt: skip
+    structure = {
+        "integer": 0, "float": 2, "coverage": 0.0, "rewrites": {}, "float_operators": {"conv2d": 1, "mul": 1}, "qdq": 0,
+        "outputs": [], "nearest": [near],
+    }  # fmt: skip
+    programs = {
+        "qdq": [["float", "conv2d = conv2d(x, w) -> float32 (1,)"]],
+        "reference": [["float", "mul = mul(x, y) -> float32 (1,)"]],
+    }
+    one = case("conv2d", "vacuous", structure=structure, programs=programs)
+    said = explain(report(one), one)
+    assert "the pattern has aten.convolution.default, the program\n  aten.conv2d.default, at node conv2d" in said
+    assert "conv2d = conv2d(x, w) -> float32 (1,)" in said
+    assert "mul is computed in float: no rewrite of upstream's is for it" in said
+    assert "To see it again: nox -s test-2.4 -- conv2d" in said
+    ours = explain(report(one, run=RUN | {"representation": "mine:convert"}), one)
+    assert "mul is computed in float: mine:convert left it so, or made it so" in ours
+    assert "--representation mine:convert" in ours
+
+
+def test_explanation_names_the_operator_where_a_difference_begins():
+    exact = {
+        "rounding": "half_even", "unavailable": None, "approximated": [], "reference_starts_at": "quantize",
+        "qdq_starts_at": None,
+        "operators": [
+            {
+                "operator": "linear", "node": "quantize", "qdq": None,
+                "reference": {"max": 2, "mean": -0.3, "differing": 0.2},
+            }
+        ],
+    }  # fmt: skip
+    one = case("add", "mismatch", numerics=lsb(2), exact=exact)
+    said = explain(report(one), one)
+    assert "up to 2 LSB from the exact result, in 50% of the outputs" in said
+    assert "linear (quantize): up to 2 LSB, mean -0.3, in 20%: the difference begins here" in said
+    assert "ties to even" in said
+
+
+def test_explain_and_upgrade_commands_on_a_real_report(whole_run, tmp_path):
+    folder = write(tmp_path / "reports", whole_run.report)
+    version = ".".join(whole_run.report.run["torch"].split(".")[:2])
+    done = cli("explain", "conv2d", "--torch", version, "--reports", folder)
+    assert done.returncode == 0, done.stderr
+    assert "the pattern has aten.convolution.default, the program\n  aten.conv2d.default" in done.stdout
+    done = cli("explain", "linear_per_channel", "--torch", version, "--reports", folder)
+    assert "the pattern has quantized_decomposed.dequantize_per_tensor" in done.stdout
+    done = cli("explain", "linear_rounding", "--torch", version, "--reports", folder)
+    assert "up to 1 LSB from the exact result" in done.stdout
+    done = cli("explain", "conv3d", "--torch", version, "--reports", folder)
+    assert done.returncode == 2
+    done = cli("upgrade", "2.4", version, "--reports", folder)
+    assert done.returncode == 0
+    assert "torch._export.capture_pre_autograd_graph(model, inputs) (gone after 2.6)" in done.stdout
+    assert "No report of torch 2.4" in done.stdout
+
+
+def test_upgrade_says_what_changes(tmp_path):
+    folder = write(
+        tmp_path / "reports", report(case("add"), run=cell()), report(case("add", "crash"), run=cell("2.10.0"))
+    )
+    done = cli("upgrade", "2.4", "2.10", "--reports", folder)
+    assert done.returncode == 0
+    assert "torch.export.export(model, inputs, strict=True).module()" in done.stdout
+    assert "1 broke" in done.stdout
+    assert cli("upgrade", "2.8.0", "2.9.1", "--reports", tmp_path).stdout.startswith(
+        "From torch 2.8.0 to 2.9.1, edit:\n  nothing"
+    )
+
+
+def test_what_one_writes_is_there_on_this_torch():
+    """And what is gone is gone: the data is held against the torch that this runs on."""
+    import importlib
+
+    from packaging.version import Version
+
+    from pt2e_ci.cells import current_cell, minor
+
+    here = current_cell()
+
+    def is_there(name):
+        module = name.split(".")
+        for length in range(len(module), 0, -1):
+            try:
+                value = importlib.import_module(".".join(module[:length]))
+            except ImportError:
+                continue
+            for part in module[length:]:
+                if not hasattr(value, part):
+                    return False
+                value = getattr(value, part)
+            return True
+        return False
+
+    for use in load_uses():
+        if use.needs.startswith("torchao") and here.torchao is None:
+            continue
+        wanted = Version(use.since) <= Version(minor(here.torch)) and (
+            use.until is None or Version(minor(here.torch)) <= Version(use.until)
+        )
+        if wanted or use.until:
+            assert is_there(use.needs) == wanted, use
+
+
+def test_edits_are_those_between_two_releases():
+    assert [edit.before.topic for edit in edits("2.10", "2.11")] == ["home of the flow", "XNNPACK's quantizer"]
+    assert edits("2.4", "2.4") == []
+
+
+def test_history_keeps_whole_runs_and_tells_when_an_outcome_changed(tmp_path):
+    runs = [
+        report(case("add", outcome), run=cell(started=f"2026-01-0{day}T00:00:00+00:00"))
+        for day, outcome in enumerate(["pass", "crash", "crash", "pass", "pass"], 1)
+    ]
+    for ordered in itertools.islice(itertools.permutations(runs), 10):
+        folder = tmp_path / str(random.random())
+        for one in ordered:
+            keep(folder, [one])
+        keep(folder, runs)  # once more changes nothing
+        history = read_history(folder)
+        assert [len(of_cell) for of_cell in history.values()] == [5]
+        assert newest(history) == [runs[-1]]
+        assert changed(history, runs[0].run["cell"], "add") == ("2026-01-04T00:00:00+00:00", "crash")
+    assert changed(history, runs[0].run["cell"], "mul") is None
+
+
+def test_incomplete_run_never_wipes_an_older_one(tmp_path):
+    whole = report(case("add"), case("mul"), run=cell())
+    cut = report(case("add", "crash"), selected=2, run=cell(started="2026-02-01T00:00:00+00:00"))
+    (tmp_path / "whole.jsonl").write_text(dump(whole))
+    (tmp_path / "cut.jsonl").write_text(dump(cut))
+    history = tmp_path / "history"
+    assert cli("report", tmp_path / "whole.jsonl", "--history", history).returncode == 0
+    done = cli("report", tmp_path / "cut.jsonl", "--history", history, "--html", tmp_path / "site")
+    assert done.returncode == 0
+    assert "cut.jsonl is of a run that was stopped, and is not kept" in done.stderr
+    assert newest(read_history(history)) == [whole]
+
+
+def test_junit_counts_and_escapes():
+    root = ElementTree.fromstring(
+        junit(
+            [
+                report(
+                    case("add"),
+                    case("a\x00<b>", "crash", complaint="bad\x1b", reason="x"),
+                    case("mul", "skip", reason="no"),
+                )
+            ]
+        )
+    )
+    suite = root.find("testsuite")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    assert suite.findall("testcase")[1].get("name") == "a\N{REPLACEMENT CHARACTER}<b>"
+
+
+def test_badge_says_what_is_unexpected():
+    assert json.loads(badge.endpoint([report(case("add"))]))["message"] == "1 of 1 pass, none unexpected"
+    red = [report(case("add", complaint="new"))]
+    assert json.loads(badge.endpoint(red))["message"] == "1 unexpected of 1"
+    assert "1 unexpected of 1" in badge.svg(red)
+
+
+def test_machines_of_one_cell_are_compared():
+    emulated = cell(machine="aarch64", emulated=True)
+    pair = [
+        report(case("add", digest=A), case("mul", digest=A), case("only"), run=cell()),
+        report(case("add", "mismatch", digest=B, numerics=lsb(3)), case("mul", digest=A), run=emulated),
+    ]
+    assert between_machines(pair) == [
+        "torch2.4-cp311 on x86_64, aarch64 (emulated): 1 of 2 cases differ",
+        "  add: pass on x86_64, mismatch, 3 LSB from exact on aarch64 (emulated)",
+    ]
+    assert between_machines(pair[:1]) == []
+    assert "aarch64 (emulated)" in page(pair) or "<small>emulated</small>" in page(pair)
+    assert "torch2.4-cp311-linux_aarch64 (emulated)" in render(pair, color=False)
+
+
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def hostile(**run):
+    known = {"reason": SCRIPT, "link": "javascript:alert(3)"}
+    record = case(
+        SCRIPT[:100], "mismatch", known=known, reason=f"</script>{SCRIPT}", family=SCRIPT[:100], numerics=lsb(1)
+    )
+    record["programs"] = {"qdq": [["float", SCRIPT]], "reference": [["", "]]>" + SCRIPT]]}
+    return report(record, run=RUN | {"host": SCRIPT, "representation": SCRIPT} | run)
+
+
+def test_hostile_texts_stay_texts():
+    html = page([hostile()])
+    assert html.count("<script") == 2  # its data, and its own
+    assert "<img" not in html
+    assert "javascript:" not in html
+    assert embedded(html)["values"]
+    assert "<script" not in table_markdown([hostile()]).replace("\\<", "")
+    assert "<script>" not in markdown(differences([hostile()], [report(case("add"))])).replace("\\<", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: [lines[0].replace("torch2.4-cp311-linux_x86_64", "../../x")], "cell: "),
+        (lambda lines: [lines[0].replace('"host": "h"', '"host": ' + json.dumps("x" * 10_000_000))], "a line of 10 MB"),
+        (lambda lines: [lines[0].replace('"build": {}', '"build": ' + '{"a":' * 99 + "1" + "}" * 99)], "nested more"),
+        (lambda lines: [lines[0].replace('"build": {}', '"build": ' + "[" * 50_000)], "not a line of JSON"),
+        (lambda lines: [lines[0].replace('"seed": 0', '"seed": NaN')], "NaN is not JSON"),
+        (lambda lines: [lines[0].replace('"seed": 0', '"seed": 1e999')], "1e999 is too large"),
+        (lambda lines: [lines[0].replace('"seed": 0', '"seed": 0, "seed": 1')], "a key occurs twice"),
+        (lambda lines: [lines[0].replace('"schema": 1', '"schema": 2')], "this pt2e-ci reads schema 1"),
+        (lambda lines: [lines[0].replace('"instruction_sets": []', '"instruction_sets": 1')], "cpu.instruction_sets"),
+    ],
+)  # fmt: skip
+def test_hostile_report_is_one_line(tmp_path, change, says):
+    lines = dump(report(case("add"))).splitlines()
+    changed_lines = [*change(lines), *lines[1:]]
+    assert changed_lines != lines
+    path = tmp_path / "report.jsonl"
+    path.write_text("\n".join(changed_lines) + "\n")
+    done = cli("report", path, "--html", tmp_path / "site")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert says in line
+    assert len(line) < 600
+    assert not (tmp_path / "site").exists()
+
+
+def test_older_reports_are_read(tmp_path):
+    one = report(case("add"))
+    for record in one.cases:
+        record.pop("programs", None)
+    path = tmp_path / "old.jsonl"
+    path.write_text(dump(one))
+    assert page([read_report(path)])
+
+
+def test_two_reports_of_one_cell_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(dump(report(case("add"))))
+    done = cli("report", tmp_path)
+    assert done.returncode == 2
+    assert "two reports of the cell" in done.stderr
+
+
+def test_page_of_a_full_matrix_is_small(whole_run):
+    """18 cells on two architectures, 100 cases each, made of a real report: below 3 MB."""
+    real = whole_run.report
+    cases = [record | {"name": f"{record['name']}_{copy}"} for copy in range(2) for record in real.cases][:100]
+    matrix = [
+        report(
+            *cases,
+            run=real.run
+            | {"cell": f"torch2.{number}-cp311-linux_{machine}", "torch": f"2.{number}.0", "machine": machine},
+        )
+        for number in range(18)
+        for machine in ("x86_64", "aarch64")
+    ]
+    assert len(page(matrix).encode()) < 3_000_000
+
+
+def test_unreadable_input_error_type():
+    with pytest.raises(InputError, match="nothing is known"):
+        edits("1.0", "2.4")
