@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,12 @@ import time
 import pytest
 from conftest import ROOT
 
-from pt2e_ci.cells import current_cell
+from pt2e_ci.cells import current_cell, load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.image import CONTAINER_LABEL, Image, Limits, build, build_command, here, native_platform, plan
+from pt2e_ci.image import CONTAINER_LABEL, Image, Limits, _sources_of, build, build_command, here, native_platform, plan
 from pt2e_ci.reports.platforms import differences
 from pt2e_ci.reports.record import read_report, read_whole_report
-from pt2e_ci.sources import Sources
+from pt2e_ci.sources import Sources, host_sources
 
 CLI = [sys.executable, "-m", "pt2e_ci", "image"]
 LIMIT = 1_050_000_000
@@ -81,6 +82,17 @@ def volume(engine):
     yield make
     for one in made:
         one.remove(force=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what an image is built from."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
 
 
 def files(engine, built, volumes):
@@ -276,13 +288,8 @@ def test_nothing_of_the_building_is_left(engine, built):
 
 
 @pytest.mark.docker
-def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, tmp_path):
+def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, checkout, tmp_path):
     """The layers of the system, of torch and of the locked packages stay: nothing is downloaded for them."""
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, checkout)
-    shutil.copytree(ROOT / "pt2e_ci", checkout / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
     with (checkout / "pt2e_ci" / "cases" / "models.py").open("a") as file:
         file.write("# edited\n")
     (tmp_path / "sources").mkdir()
@@ -299,6 +306,29 @@ def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, tmp_pat
     engine.images.remove("pt2e-ci:edited")
     differing = [index for index, (old, new) in enumerate(zip(*layers, strict=True)) if old != new]
     assert differing == [len(layers[0]) - 2]  # what comes after it is the working directory
+
+
+@pytest.mark.docker
+def test_readmes_commands_work(engine, request, checkout, tmp_path):
+    """Each as it stands there, but for what gives a build this host's sources and keeps its registry out of it."""
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"(mkdir .*&& )?docker ", line)]
+    assert len(lines) >= 8
+    for line in lines:
+        arm64 = "arm64" in line
+        if arm64 and "arm64" not in request.config.getoption("--require").split(","):
+            continue
+        name = re.search(r"TORCH=(\S+)", line)
+        cell = load_cells().select([name[1] if name else "2.13"])[0]
+        sources = tmp_path / str(len(list(tmp_path.iterdir())))
+        sources.mkdir()
+        given = _sources_of(Image(cell, "linux/arm64" if arm64 else native_platform(engine)), host_sources(), sources)
+        command = re.sub(r"(docker (?:buildx )?build) ", lambda match: f"{match[1]} {shlex.join(given)} ", line)
+        command = command.replace("docker run ", "docker run --pull=never ")
+        done = subprocess.run(command, shell=True, cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert [json.loads(line)["record"] for line in (checkout / "report.jsonl").read_text().splitlines()][-1] == "end"
+    (report,) = (checkout / "reports").glob("*.jsonl")
+    assert len(read_whole_report(report).cases) > 50
 
 
 @pytest.mark.docker
@@ -408,8 +438,6 @@ def test_platform_that_cannot_be_built_is_refused(monkeypatch):
 
 
 def test_hosts_sources_reach_a_build(tmp_path):
-    from pt2e_ci.image import _sources_of
-
     cell = current_cell()
     wheels = tmp_path / "mine"
     wheels.mkdir()

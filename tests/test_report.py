@@ -118,7 +118,7 @@ def test_cut_anywhere_is_an_error(tmp_path, length):
         (LINES[0].replace('"seed": 0', '"seed": 0, "seed": 1') + "".join(LINES[1:]), "a key occurs twice"),
         (
             LINES[0].replace('"seed": 0', '"seed": "0"') + "".join(LINES[1:]),
-            "jsonl:1: .*seed: '0' is not of type",
+            'jsonl:1: .*seed: "0" is not of type',
         ),
         (LINES[0].replace('"2.4.1"', '"banana"', 1) + "".join(LINES[1:]), "jsonl:1: .*torch: "),
         (LINES[0] + LINES[1].replace('"linear"', '"\\ud800"') + "".join(LINES[2:]), "jsonl:2: not a line of JSON"),

@@ -42,8 +42,9 @@ class Change:
 def differences(old: Sequence[Report], new: Sequence[Report]) -> list[Change]:
     """Return what changed, the worst first.
 
-    Reports are paired by cell; what is left on both sides is paired by machine where each has one of it, as two
-    versions of torch do. A cell without a partner has appeared or vanished with all of its cases.
+    Reports are paired by cell. Where each side is of one torch, a cell without a partner is compared with the other
+    side's cell of the same machine, of the same flow if there is one; elsewhere it has appeared or vanished with all
+    of its cases.
     """
     changes = [change for before, after in _pairs(old, new) for change in _changes(before, after)]
     order = [*Kind]
@@ -61,18 +62,23 @@ def _pairs(old: Sequence[Report], new: Sequence[Report]) -> list[tuple[Report | 
         else:
             pairs.append((report, partner))
     rest = list(by_cell.values())
-    for report in left:
-        mine, theirs = ([one for one in side if _kind_of_cell(one) == _kind_of_cell(report)] for side in (left, rest))
-        if len(mine) == len(theirs) == 1:
-            pairs.append((report, theirs[0]))
-            rest.remove(theirs[0])
-        else:
-            pairs.append((report, None))
-    return pairs + [(None, report) for report in rest]
+    if any(len({report.run["torch"] for report in side}) > 1 for side in (old, new)):
+        return pairs + [(report, None) for report in left] + [(None, report) for report in rest]
+    # One torch against another: who moves to a newer one may move to another home of the flow with it.
+    found = {(id(before), id(after)): (before, after) for before, after in pairs}
+    for before in left:
+        after = _nearest(before, new)
+        found[id(before), id(after)] = before, after
+    for after in rest:
+        nearest = _nearest(after, old)
+        found[id(nearest), id(after)] = nearest, after
+    return list(found.values())
 
 
-def _kind_of_cell(report: Report) -> str:
-    return str(report.run["machine"])
+def _nearest(report: Report, others: Sequence[Report]) -> Report | None:
+    """Return the report of the same machine that is most like another; None if there is none."""
+    same = [other for other in others if other.run["machine"] == report.run["machine"]]
+    return min(same, key=lambda other: (other.run["flow"] != report.run["flow"], other.run["cell"]), default=None)
 
 
 def _changes(before: Report | None, after: Report | None) -> list[Change]:
@@ -132,10 +138,12 @@ def headline(changes: Sequence[Change]) -> str:
 def text(changes: Sequence[Change]) -> str:
     """Return the changes for the terminal."""
     lines = []
-    for kind in Kind:
-        of_kind = [change for change in changes if change.kind is kind]
-        lines += [f"{kind} ({len(of_kind)})"] if of_kind else []
-        lines += [f"  {one.case} on {one.cells}: {one.before} -> {one.after}" for one in of_kind]
+    for cells in sorted({change.cells for change in changes}):
+        lines.append(cells)
+        for kind in Kind:
+            of_kind = [change for change in changes if (change.kind, change.cells) == (kind, cells)]
+            lines += [f"  {kind}"] if of_kind else []
+            lines += [f"    {one.case}: {one.before} -> {one.after}" for one in of_kind]
     return "\n".join([*lines, headline(changes)]) + "\n"
 
 

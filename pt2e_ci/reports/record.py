@@ -21,7 +21,7 @@ from pt2e_ci.whole_files import write_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jsonschema.protocols import Validator
+    from jsonschema_rs import Draft202012Validator
 
 SCHEMA = 1
 
@@ -202,8 +202,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @cache
-def _validator(kind: str) -> Validator:
-    from jsonschema import Draft202012Validator
+def _validator(kind: str) -> Draft202012Validator:
+    from jsonschema_rs import Draft202012Validator
 
     schema = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
     # One kind of line at a time: the complaint then speaks of the field, and not of three kinds of line.
@@ -213,9 +213,9 @@ def _validator(kind: str) -> Validator:
 def _schema_complaint(record: object) -> str | None:
     if not isinstance(record, dict) or record.get("record") not in ("run", "case", "end"):
         return "it should be an object whose 'record' is run, case or end"
-    error = next(_validator(record["record"]).iter_errors(record), None)
+    error = next(iter(_validator(record["record"]).iter_errors(record)), None)
     if error is None:
         return None
-    field = ".".join(str(part) for part in error.absolute_path)
+    field = ".".join(str(part) for part in error.instance_path)
     message = error.message if len(error.message) <= 160 else error.message[:159] + "\N{HORIZONTAL ELLIPSIS}"
     return f"{field}: {message}" if field else message

@@ -93,14 +93,16 @@
     const entries = Object.entries(comparisons || {}).filter(([, one]) => one && typeof one === "object");
     if (!entries.length) return;
     body.append(element("h3", title));
-    body.append(list(["", "largest", "unit", "mean", "differing", "left out"], entries.map(([name, one]) => [
+    const columns = ["", "largest", "unit", "mean", "differing"];
+    if (entries.some(([, one]) => Object.keys(one.skipped || {}).length)) columns.push("left out");
+    body.append(list(columns, entries.map(([name, one]) => [
       name.replaceAll("_", " "),
       ...(one.compared
         ? [one.not_finite ? "not finite" : number(one.max), one.unit === "lsb" ? "LSB" : "absolute", number(one.mean),
           `${number(100 * one.differing)} %`]
         : ["not measured", "", "", ""]),
       Object.entries(one.skipped || {}).map(([operator, why]) => `${operator}: ${why}`).join("; "),
-    ])));
+    ].slice(0, columns.length))));
     for (const [name, one] of entries) {
       if (one.histogram && Object.keys(one.histogram).length) body.append(histogram(name.replaceAll("_", " "), one.histogram));
     }
