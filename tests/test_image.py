@@ -322,7 +322,8 @@ def test_readmes_commands_work(engine, request, checkout, tmp_path):
         sources = tmp_path / str(len(list(tmp_path.iterdir())))
         sources.mkdir()
         given = _sources_of(Image(cell, "linux/arm64" if arm64 else native_platform(engine)), host_sources(), sources)
-        command = re.sub(r"(docker (?:buildx )?build) ", lambda match: f"{match[1]} {shlex.join(given)} ", line)
+        command = line.replace(" --load ", " ").replace("docker buildx build ", "docker build ")
+        command = command.replace("docker build ", f"docker buildx build --load {shlex.join(given)} ")
         command = command.replace("docker run ", "docker run --pull=never ")
         done = subprocess.run(command, shell=True, cwd=checkout, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
