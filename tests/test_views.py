@@ -145,7 +145,11 @@ def test_two_versions_of_torch_are_paired_by_machine():
     assert [change.kind for change in changes] == [Kind.BROKE, Kind.BROKE]
     assert changes[0].cells == "torch2.4-cp311-linux_aarch64 to torch2.10-cp311-linux_aarch64"
     assert headline(changes) == "2 broke"
-    assert text(changes).startswith(f"{changes[0].cells}\n  broke\n    add: pass -> crash\n")
+    assert text(changes).splitlines() == [
+        line
+        for cells in sorted(change.cells for change in changes)
+        for line in (cells, "  broke", "    add: pass -> crash")
+    ] + ["2 broke"]
 
 
 def test_diff_command(tmp_path):

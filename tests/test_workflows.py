@@ -16,7 +16,7 @@ from test_report import RUN, case, report
 
 from pt2e_ci.cells import CELLS_FILE, PLATFORMS, load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.github import MOST_JOBS, complaints, error_commands, job_matrix
+from pt2e_ci.github import BASE, MOST_JOBS, complaints, error_commands, job_matrix
 from pt2e_ci.reports.record import dump, read_whole_report
 
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -150,6 +150,13 @@ def test_broken_list_is_one_line_in_tox(checkout):
 def test_workflow_tests_every_python_of_a_cell():
     (listed,) = re.findall(r"python: (\[.*\])", CI)
     assert set(json.loads(listed)) == {cell.python for cell in CELLS}
+
+
+def test_images_of_the_workflow_are_built_on_the_dockerfiles_base():
+    assert f"ARG BASE={BASE}\n" in (ROOT / "Dockerfile").read_text()
+    jobs = job_matrix(CELLS, ["linux/amd64"])["include"]
+    assert {job["base"] for job in jobs if job["python"] == "3.11"} == {BASE}
+    assert all(job["base"] != BASE for job in jobs if job["python"] != "3.11")
 
 
 def test_tox_is_the_release_that_works():
