@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -53,6 +54,17 @@ def engine(request):
         pytest.skip(str(error))
     yield client
     client.close()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what this project is built from, without what has been built."""
+    copy = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=ignored)
+    for name in ("Dockerfile", ".dockerignore", "noxfile.py", "toxfile.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
 
 
 @dataclass(frozen=True)

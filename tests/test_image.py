@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,17 +81,6 @@ def volume(engine):
     yield make
     for one in made:
         one.remove(force=True)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of what an image is built from."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
 
 
 def files(engine, built, volumes):

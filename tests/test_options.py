@@ -69,3 +69,12 @@ def test_known_defects_of_upstream_excuse_no_other_representation(monkeypatch, t
     mine = settings_in("2.13", monkeypatch, tmp_path, representation="m:f")
     assert upstream.expectations.judge(result).known
     assert mine.expectations.judge(result).complaint
+
+
+def test_report_in_a_folder_is_named_by_its_cell(monkeypatch, tmp_path):
+    cell = load_cells().select(["2.4"])[0]
+    wanted = tmp_path / f"{cell.id(options.platform_tag())}.jsonl"
+    for given in (str(tmp_path), f"{tmp_path}/", str(wanted)):
+        assert settings_in("2.4", monkeypatch, tmp_path, report=given).report == wanted
+    # A folder that is not there yet is told by its slash.
+    assert settings_in("2.4", monkeypatch, tmp_path, report=f"{tmp_path}/new/").report == tmp_path / "new" / wanted.name

@@ -44,17 +44,6 @@ def tox(*arguments, root=ROOT, **variables):
     )
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the checkout, without what it has built."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in ("noxfile.py", "toxfile.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
 def test_matrix_is_every_cell_on_every_platform():
     done = cli("cells", "--github")
     assert done.returncode == 0
