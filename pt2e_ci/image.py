@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CONTAINER_LABEL = "org.pytorch.pt2e-ci.run"
 _REPOSITORY = "pt2e-ci"
-_LAST_LINES = 15
+_LAST_LINES = 40
 # What the suite writes beside its report: what workers tell, and kept pattern graphs, of some 10 MB.
 _SCRATCH_SIZE = "1g"
 _KILLED = 137
