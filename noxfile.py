@@ -47,6 +47,10 @@ def _cells() -> tuple[Cell, ...]:
         sys.exit(f"nox: {error}")
 
 
+def _cell(name: str) -> Cell:
+    return next(cell for cell in _cells() if cell.name == name)
+
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -186,7 +190,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the suite's speed as ratios to upstream's procedure, and how it grows; --rounds N after --."""
-    _install(session, next(cell for cell in _cells() if cell.name == TESTED_CELL), "bench")
+    _install(session, _cell(TESTED_CELL), "bench")
     session.run("python", "tests/bench/speed.py", *session.posargs)
     session.run("python", "tests/bench/growth.py")
 
@@ -202,14 +206,14 @@ def bench_cells(session: nox.Session) -> None:
 @nox.parametrize("name", ["2.4", "2.13"], ids=["2.4", "2.13"])
 def patterns(session: nox.Session, name: str) -> None:
     """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
-    _install(session, next(cell for cell in _cells() if cell.name == name))
+    _install(session, _cell(name))
     session.run("pytest", "tests/test_patterns.py", *session.posargs)
 
 
 @nox.session(default=False)
 def executorch(session: nox.Session) -> None:
     """Run the suite beside ExecuTorch, whose XNNPACK delegate is then measured, too."""
-    cell = next(cell for cell in _cells() if cell.name == TESTED_CELL)
+    cell = _cell(TESTED_CELL)
     _install(session, cell, package=".[executorch]")
     # A report of its own: the cell's is of an environment without ExecuTorch.
     arguments = [*session.posargs, f"--report={ROOT}/reports/executorch/", "--require=executorch"]
@@ -237,7 +241,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(default=False)
 def workflows(session: nox.Session) -> None:
     """Check the workflows, and run jobs of them on the local Docker engine, if there is one."""
-    _install(session, next(cell for cell in _cells() if cell.name == TESTED_CELL), "tests", "workflows")
+    _install(session, _cell(TESTED_CELL), "tests", "workflows")
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
     session.run("actionlint", *files)
     session.run("zizmor", "--offline", "--persona", "auditor", ".github")

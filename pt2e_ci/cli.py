@@ -397,9 +397,11 @@ def _side(name: str, folder: Path) -> list[Report]:
 
 
 def _version(name: str, otherwise: str = "no version of torch") -> str:
+    from pt2e_ci.cells import minor
+
     if not re.fullmatch(r"\d+\.\d+(\.\d+)?", name):
         raise InputError(f"{name!r} is {otherwise}, such as 2.10")
-    return ".".join(name.split(".")[:2])
+    return minor(name)
 
 
 def _write(path: Path, text: str) -> None:

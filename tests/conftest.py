@@ -41,6 +41,10 @@ def pytest_configure(config):
     )
 
 
+def is_required(request, name):
+    return name in request.config.getoption("--require").split(",")
+
+
 @pytest.fixture(scope="session")
 def engine(request):
     """A client of the Docker engine; without one the test is skipped, or fails if docker is required."""
@@ -49,7 +53,7 @@ def engine(request):
     try:
         client = connect()
     except InputError as error:
-        if "docker" in request.config.getoption("--require").split(","):
+        if is_required(request, "docker"):
             pytest.fail(str(error))
         pytest.skip(str(error))
     yield client

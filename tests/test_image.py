@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, is_required
 
 from pt2e_ci.cells import current_cell, load_cells
 from pt2e_ci.errors import InputError
@@ -303,7 +303,7 @@ def test_readmes_commands_work(engine, request, checkout, tmp_path):
     assert len(lines) >= 8
     for line in lines:
         arm64 = "arm64" in line
-        if arm64 and "arm64" not in request.config.getoption("--require").split(","):
+        if arm64 and not is_required(request, "arm64"):
             continue
         name = re.search(r"TORCH=(\S+)", line)
         cell = load_cells().select([name[1] if name else "2.13"])[0]
@@ -349,7 +349,7 @@ def test_list_tells_what_is_here(engine, built):
 @pytest.mark.arm64
 def test_architectures_agree(engine, request, tmp_path, capsys):
     """x86-64 and emulated arm64 give the same integers, but for the cases that are listed with their size."""
-    if "arm64" not in request.config.getoption("--require").split(","):
+    if not is_required(request, "arm64"):
         pytest.skip("emulating arm64 takes ten minutes: --require docker,arm64 asks for it")
     cases = "static_linear add qdq conv2d maxpool2d linear_rounding linear_huge_bias add_infinite"
     options = ["--torch", "2.4", "--platform", "linux/amd64,linux/arm64", "--reports", str(tmp_path)]

@@ -7,7 +7,7 @@ import shutil
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, is_required
 from test_views import SCRIPT, cell, hostile
 
 from pt2e_ci.reports.diff import differences
@@ -33,7 +33,7 @@ def browser(request):
             reason = (
                 f"no Chromium: apt-get install chromium, or playwright install chromium ({str(error).splitlines()[0]})"
             )
-            if "chromium" in request.config.getoption("--require").split(","):
+            if is_required(request, "chromium"):
                 pytest.fail(reason)
             pytest.skip(reason)
         yield browser

@@ -20,7 +20,7 @@ from pt2e_ci.moves import edits, load_uses
 from pt2e_ci.reports import badge
 from pt2e_ci.reports.diff import Kind, broke, differences, headline, markdown, text
 from pt2e_ci.reports.explain import explain
-from pt2e_ci.reports.history import changed, keep, newest, read_history
+from pt2e_ci.reports.history import changes, keep, newest, read_history
 from pt2e_ci.reports.junit import junit
 from pt2e_ci.reports.pages import page
 from pt2e_ci.reports.platforms import differences as between_machines
@@ -315,8 +315,8 @@ def test_history_keeps_whole_runs_and_tells_when_an_outcome_changed(tmp_path):
         history = read_history(folder)
         assert [len(of_cell) for of_cell in history.values()] == [5]
         assert newest(history) == [runs[-1]]
-        assert changed(history, runs[0].run["cell"], "add") == ("2026-01-04T00:00:00+00:00", "crash")
-    assert changed(history, runs[0].run["cell"], "mul") is None
+        assert changes(history)[runs[0].run["cell"], "add"] == ("2026-01-04T00:00:00+00:00", "crash")
+    assert changes(history).get((runs[0].run["cell"], "mul")) is None
 
 
 def test_incomplete_run_never_wipes_an_older_one(tmp_path):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, is_required
 from test_report import RUN, case, report
 
 from pt2e_ci.cells import CELLS_FILE, PLATFORMS, load_cells
@@ -290,7 +290,7 @@ def test_act_runs_the_lint_job(engine, tmp_path):
 )
 def test_act_runs_a_cell_as_nox_does(engine, request, tmp_path, platform):
     """The report that the job uploads has the outcomes and the digests of the same cell's session on this host."""
-    if platform == "linux/arm64" and "arm64" not in request.config.getoption("--require").split(","):
+    if platform == "linux/arm64" and not is_required(request, "arm64"):
         pytest.skip("emulating arm64 takes ten minutes: --require docker,arm64 asks for it")
     uploaded = tmp_path / "uploaded"
     uploaded.mkdir()

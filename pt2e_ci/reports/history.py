@@ -7,12 +7,11 @@ takes the place of an older one, and none ever goes.
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pt2e_ci.errors import InputError
 from pt2e_ci.reports.record import Report, dump, read_report, write_report
-from pt2e_ci.reports.selection import by_age
+from pt2e_ci.reports.selection import by_age, files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 Runs = dict[str, list[Report]]
 """The whole reports of each cell, the oldest first."""
+
+Changes = dict[tuple[str, str], tuple[str, str]]
+"""By cell and case: when its outcome last changed, and what it was before."""
 
 
 def keep(folder: Path, reports: Iterable[Report]) -> None:
@@ -42,7 +44,7 @@ def keep_files(folder: Path, paths: Iterable[Path], warn: Callable[[str], None])
 
     """
     for path in paths:
-        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        for file in files_of(path):
             report = read_report(file)
             if not report.is_complete:
                 warn(f"{file} is of a run that was stopped, and is not kept: the one before it stands")
@@ -75,18 +77,22 @@ def newest(runs: Runs) -> list[Report]:
     return sorted((of_cell[-1] for of_cell in runs.values()), key=by_age)
 
 
-def changed(runs: Runs, cell: str, case: str) -> tuple[str, str] | None:
-    """Return when a case came to its present outcome, and which it had before; None if it never had another."""
-    ends = [
-        (report.run["started"], record["outcome"])
-        for report in runs.get(cell, [])
-        for record in report.cases
-        if record["name"] == case
-    ]
-    for (_, before), (when, after) in reversed([*pairwise(ends)]):
-        if before != after:
-            return when, before
-    return None
+def changes(runs: Runs) -> Changes:
+    """Return when each case came to its present outcome, and which it had before, by cell and case.
+
+    A case that never had another is not in it.
+    """
+    found: Changes = {}
+    for cell, of_cell in runs.items():
+        last: dict[str, str] = {}
+        for report in of_cell:
+            for record in report.cases:
+                name, outcome = record["name"], record["outcome"]
+                before = last.get(name, outcome)
+                if before != outcome:
+                    found[cell, name] = report.run["started"], before
+                last[name] = outcome
+    return found
 
 
 def _file_name(report: Report) -> str:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from pt2e_ci import __version__
-from pt2e_ci.reports.history import changed
-from pt2e_ci.reports.selection import by_age
+from pt2e_ci.reports.history import changes
+from pt2e_ci.reports.selection import by_age, case_order
 from pt2e_ci.reports.table import summary
-from pt2e_ci.reports.words import command, label
+from pt2e_ci.reports.words import cell_name, command, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pt2e_ci.reports.history import Runs
+    from pt2e_ci.reports.history import Changes, Runs
     from pt2e_ci.reports.record import Report
 
 SIGNS = {
@@ -47,11 +47,9 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
     """Return the page of reports, one for each cell; with a history it says when outcomes last changed."""
     reports = sorted(reports, key=by_age)
     interned = _Interned()
+    changed = changes(runs or {})
     fields = [
-        [
-            _field(case, report, runs or {}, interned) if case else None
-            for report, case in zip(reports, row, strict=True)
-        ]
+        [_field(case, report, changed, interned) if case else None for report, case in zip(reports, row, strict=True)]
         for row in _rows(reports)
     ]
     names = [next(field["name"] for field in row if field) for row in fields]
@@ -87,24 +85,19 @@ def render_page(template: str, *, script: str = "", **values: Any) -> str:
 
 
 def _rows(reports: Sequence[Report]) -> list[list[dict[str, Any] | None]]:
-    """Return the cases side by side, in the order of the report that has the most of them."""
-    order: dict[str, None] = {}
-    for report in sorted(reports, key=lambda report: len(report.cases), reverse=True):
-        order |= dict.fromkeys(case["name"] for case in report.cases)
+    """Return the cases side by side."""
     by_name = [{case["name"]: case for case in report.cases} for report in reports]
-    return [[cases.get(name) for cases in by_name] for name in order]
+    return [[cases.get(name) for cases in by_name] for name in case_order(reports)]
 
 
 def _column(report: Report) -> dict[str, Any]:
     run = report.run
     return {
         "cell": label(report),
-        "torch": run["torch"],
         "flow": run["flow"],
         "machine": run["machine"],
         "emulated": run["emulated"],
         "engines": " ".join(run["engines"]),
-        "python": ".".join(run["python"].split(".")[:2]),
     }
 
 
@@ -112,7 +105,7 @@ def _groups(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """Group columns that are one cell on several machines, side by side."""
     groups: list[dict[str, Any]] = []
     for report in reports:
-        name = report.run["cell"].rpartition("-")[0] or report.run["cell"]
+        name = cell_name(report)
         if groups and groups[-1]["name"] == name:
             groups[-1]["span"] += 1
         else:
@@ -152,9 +145,9 @@ def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], 
     return f"bit-identical {since}, on {' and '.join(machines)}"
 
 
-def _field(case: dict[str, Any], report: Report, runs: Runs, interned: _Interned) -> dict[str, Any]:
+def _field(case: dict[str, Any], report: Report, changed: Changes, interned: _Interned) -> dict[str, Any]:
     run = report.run
-    change = changed(runs, run["cell"], case["name"])
+    change = changed.get((run["cell"], case["name"]))
     # What is the same in many fields is kept once; the seconds never are.
     shared = {
         name: case[name] for name in ("reason", "complaint", "stage", "structure", "engines", "exact", "digest")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.reports.words import difference, machine
+from pt2e_ci.reports.words import cell_name, difference, machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,10 @@ def differences(reports: Sequence[Report]) -> list[str]:
 
 
 def _by_cell(reports: Sequence[Report]) -> dict[str, list[Report]]:
-    """Group reports by cell, without the platform at the end of its id."""
+    """Group reports by cell, whatever the platform."""
     groups: dict[str, list[Report]] = {}
     for report in reports:
-        groups.setdefault(report.run["cell"].rpartition("-")[0], []).append(report)
+        groups.setdefault(cell_name(report), []).append(report)
     return groups
 
 

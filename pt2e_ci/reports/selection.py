@@ -20,6 +20,17 @@ def by_age(report: Report) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d+", report.run["torch"])], report.run["cell"]
 
 
+def case_order(reports: Iterable[Report]) -> list[str]:
+    """Return the names of all cases, in the order of the report that has the most of them."""
+    longest_first = sorted(reports, key=lambda report: len(report.cases), reverse=True)
+    return list(dict.fromkeys(case["name"] for report in longest_first for case in report.cases))
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the reports of a folder by name, or the one file."""
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+
+
 def read_all(paths: Iterable[Path]) -> list[Report]:
     """Read the reports of files and of folders, in order.
 
@@ -29,7 +40,7 @@ def read_all(paths: Iterable[Path]) -> list[Report]:
     """
     files: list[Path] = []
     for path in paths:
-        found = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        found = files_of(path)
         if not found:
             raise InputError(f"{path} has no report: a report's name ends in .jsonl")
         files += found

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pt2e_ci.reports.platforms import differences
+from pt2e_ci.reports.selection import case_order
 from pt2e_ci.reports.words import difference, label, markdown_text
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class Row:
 def rows(reports: Sequence[Report]) -> list[Row]:
     """Return the rows of the table, in the order of the cases in the report that has the most of them."""
     merged: dict[tuple[str, ...], Row] = {}
-    order: dict[str, int] = {}
-    for report in sorted(reports, key=lambda report: len(report.cases), reverse=True):
-        for case in report.cases:
-            order.setdefault(case["name"], len(order))
+    order = {name: position for position, name in enumerate(case_order(reports))}
     for report in reports:
         for case in report.cases:
             texts = _texts(case)

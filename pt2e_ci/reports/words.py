@@ -17,6 +17,12 @@ def label(report: Report) -> str:
     return f"{report.run['cell']}{' (emulated)' * report.run['emulated']}"
 
 
+def cell_name(report: Report) -> str:
+    """Name a report's cell without the platform at the end of its id."""
+    cell: str = report.run["cell"]
+    return cell.rpartition("-")[0] or cell
+
+
 def machine(report: Report) -> str:
     """Name the architecture that a report was made on; what qemu ran is marked."""
     return f"{report.run['machine']}{' (emulated)' * report.run['emulated']}"
