@@ -31,7 +31,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
 
 # nox compares names as Python expressions, and as one test-2.1 equals test-2.10: either would run both.
-nox.manifest._normalize_arg = str
+nox.manifest._normalize_arg = str  # type: ignore[assignment]
 
 TESTED_CELL = "2.13"
 """The cell whose torch the project's own tests run on."""
@@ -121,14 +121,13 @@ def _add_cell_session(cell: Cell) -> None:
 
     run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
     # Without its interpreter a session gets no environment: it only says what is missing.
-    backend = {} if found else {"venv_backend": "none"}
-    nox.session(name=cell.session, python=cell.python if found else False, tags=["cell"], default=False, **backend)(
-        run_suite
-    )
+    backend = None if found else "none"
+    python = cell.python if found else False
+    nox.session(name=cell.session, python=python, tags=["cell"], default=False, venv_backend=backend)(run_suite)
 
 
-for _cell in _cells():
-    _add_cell_session(_cell)
+for each in _cells():
+    _add_cell_session(each)
 
 
 @nox.session(default=False)
@@ -253,6 +252,6 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check the package's types with mypy, strictly."""
+    """Check the types with mypy, strictly: the package, and the files that nox and tox load."""
     session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "typecheck"))
     session.run("mypy", *session.posargs)
