@@ -141,6 +141,8 @@ def load_cells(path: Path = CELLS_FILE) -> CellList:
         for other in cells:
             if other.name == cell.name:
                 raise InputError(f"{where}: a second cell named {cell.name!r}: give each its own name")
+            if other.tox == cell.tox:
+                raise InputError(f"{where}: {cell.name!r} and {other.name!r} would be one tox environment, {cell.tox}")
             if other.id("") == cell.id(""):
                 raise InputError(f"{where}: the same environment as cell {other.name!r}: their reports would collide")
         cells.append(cell)
@@ -207,7 +209,7 @@ def platforms(text: str) -> list[str]:
         InputError: one of them is none that cells run on, or there is none.
 
     """
-    names = names_in(text, "--platform")
+    names = list(dict.fromkeys(names_in(text, "--platform")))
     for name in names:
         if name not in PLATFORMS:
             raise unknown("platform", name, PLATFORMS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -38,11 +41,23 @@ class _Group(click.Group):
     """A group whose commands may raise `InputError`: one line on standard error, and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # What a terminal's encoding has no way to write is no reason to stop.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
         except InputError as error:
             click.echo(f"pt2e-ci: error: {error}", err=True)
             ctx.exit(2)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            click.echo(f"pt2e-ci: error: the output could not be written: {error.strerror}", err=True)
+            os._exit(2)  # or the interpreter would try to write what is left once more
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -280,6 +295,8 @@ def report(
     from pt2e_ci.reports.selection import read_all
     from pt2e_ci.reports.table import render
 
+    if badge and (str(badge) == "-" or badge.suffix == ".json"):
+        raise InputError(f"--badge {badge} should name the picture, as badge.svg: its JSON is written beside it")
     runs: Runs | None = None
     if history is None:
         reports = read_all(files)
@@ -288,25 +305,28 @@ def report(
 
         runs = keep_files(history, files, warn=lambda text: click.echo(f"pt2e-ci: {text}", err=True))
         reports = newest(runs)
+    views: dict[Path, str] = {}
     if markdown:
         from pt2e_ci.reports.table import markdown as to_markdown
 
-        _write(markdown, to_markdown(reports))
+        views[markdown] = to_markdown(reports)
     if html:
         from pt2e_ci.reports.pages import page
 
-        _write(html / "index.html", page(reports, runs))
+        views[html / "index.html"] = page(reports, runs)
     if badge:
         from pt2e_ci.reports.badge import endpoint, svg
 
-        _write(badge, svg(reports))
-        _write(badge.with_suffix(".json"), endpoint(reports))
+        views |= {badge: svg(reports), badge.with_suffix(".json"): endpoint(reports)}
     if junit:
         from pt2e_ci.reports.junit import junit as to_junit
 
-        _write(junit, to_junit(reports))
-    if not any((markdown, html, badge, junit)):
-        click.echo(render(reports, color=sys.stdout.isatty()), nl=False)
+        views[junit] = to_junit(reports)
+    # All are made before any is written.
+    for path, view in views.items():
+        _write(path, view)
+    if not views:
+        click.echo(render(reports, color=_is_terminal()), nl=False)
 
 
 @main.command()
@@ -339,16 +359,19 @@ def diff(old: str, new: str, reports: Path, markdown: Path | None, html: Path | 
 @click.argument("new")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
 def upgrade(old: str, new: str, reports: Path) -> None:
-    """Say what an upgrade from torch OLD to torch NEW changes: what to edit, and which cases."""
+    """Say what an upgrade from torch OLD to torch NEW changes: what to edit, and which cases.
+
+    What to edit comes from data in the package, and which cases from the reports at hand.
+    """
     from pt2e_ci.moves import edits
     from pt2e_ci.reports.diff import differences, text
     from pt2e_ci.reports.selection import read_all, with_torch
 
     versions = [_version(name) for name in (old, new)]
     changes = edits(*versions)
+    at_hand = read_all([reports]) if reports.is_file() or any(reports.glob("*.jsonl")) else []
     click.echo(f"From torch {old} to {new}, edit:")
     click.echo("\n".join(edit.text(versions[1]) for edit in changes) if changes else "  nothing")
-    at_hand = read_all([reports]) if reports.is_dir() and any(reports.glob("*.jsonl")) else []
     sides = [with_torch(at_hand, version) for version in versions]
     click.echo()
     for version, side in zip(versions, sides, strict=True):
@@ -384,6 +407,10 @@ def explain(case: str, torch: str, reports: Path) -> None:
     click.echo("\n".join(in_words(report, record) for report, record in found), nl=False)
 
 
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def _side(name: str, folder: Path) -> list[Report]:
     """Return the reports of a file, a folder, or a version of torch in `folder`."""
     from pt2e_ci.reports.selection import read_all, with_torch
@@ -399,8 +426,8 @@ def _side(name: str, folder: Path) -> list[Report]:
 def _version(name: str, otherwise: str = "no version of torch") -> str:
     from pt2e_ci.cells import minor
 
-    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", name):
-        raise InputError(f"{name!r} is {otherwise}, such as 2.10")
+    if not re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,4})?", name):
+        raise InputError(f"{name!r:.100} is {otherwise}, such as 2.10")
     return minor(name)
 
 

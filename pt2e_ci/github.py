@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.cells import PLATFORMS
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 RUNNERS = {"linux/amd64": "ubuntu-24.04", "linux/arm64": "ubuntu-24.04-arm"}
 """GitHub's hosted runners, by platform."""
+
+REQUIRED = {"linux/amd64": "fbgemm,onednn,qnnpack,x86", "linux/arm64": "onednn,qnnpack"}
+"""The engines that every torch of the list has on these runners: a job that finds one missing should not be green."""
 
 BASE = "debian:bookworm-slim"
 """The image that images are built on, as the Dockerfile has it."""
@@ -43,6 +47,7 @@ def job_matrix(cells: Sequence[Cell], platforms: Sequence[str]) -> dict[str, lis
             "session": cell.session,
             "platform": platform,
             "runner": RUNNERS[platform],
+            "require": REQUIRED[platform],
             "base": cell.base or BASE,
         }
         for cell in cells
@@ -71,17 +76,25 @@ def complaints(needs: Mapping[str, Any], matrix: object, reports: Path) -> list[
     if not isinstance(jobs, list) or not jobs:
         return [*found, "the matrix is empty: no cell has run"]
     for job in jobs:
-        path = reports / f"{job['id']}.jsonl"
-        try:
-            report = read_whole_report(path)
-        except InputError as error:
-            found.append(f"cell {job['id']}: no report: {error}")
+        name = job.get("id") if isinstance(job, dict) else None
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            found.append(f"the matrix has a job without the id of a cell: {job!r:.100}")
             continue
-        if report.run["cell"] != job["id"]:
-            found.append(f"cell {job['id']}: its report is of {report.run['cell']}")
+        try:
+            report = read_whole_report(reports / f"{name}.jsonl")
+        except InputError as error:
+            found.append(f"cell {name}: no report: {error}")
+            continue
+        if report.run["cell"] != name:
+            found.append(f"cell {name}: its report is of {report.run['cell']}")
         if red := [case["name"] for case in report.cases if case["complaint"] is not None]:
-            found.append(f"cell {job['id']}: unexpected: {', '.join(red)}")
+            found.append(f"cell {name}: unexpected: {', '.join(red)}")
     return found
+
+
+def error_command(text: str) -> str:
+    """Return the workflow command that shows a text as an error, whatever is in it."""
+    return f"::error::{_data(text)}"
 
 
 def error_commands(reports: Iterable[Report]) -> list[str]:

@@ -17,7 +17,7 @@ def github() -> None:
 
 
 @github.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def annotate(files: tuple[Path, ...]) -> None:
     """Show the unexpected cases of reports as errors of the workflow run."""
     from pt2e_ci.github import error_commands
@@ -33,14 +33,14 @@ def annotate(files: tuple[Path, ...]) -> None:
 @click.option("--reports", required=True, type=click.Path(path_type=Path), help="The folder of their reports.")
 def verdict(needs: str, matrix: str, reports: Path) -> None:
     """Exit with 1 if a job failed, was cancelled or skipped, or a cell has no report or an unexpected outcome."""
-    from pt2e_ci.github import complaints
+    from pt2e_ci.github import complaints, error_command
 
     jobs = _json(needs, "--needs")
     if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
         raise InputError("--needs should be the context `needs`: an object of jobs")
     found = complaints(jobs, _json(matrix, "--matrix") if matrix else None, reports)
     for complaint in found:
-        click.echo(f"::error::{complaint}")
+        click.echo(error_command(complaint))
     if not found:
         click.echo("every job and every cell is as expected")
     sys.exit(1 if found else 0)
@@ -49,5 +49,5 @@ def verdict(needs: str, matrix: str, reports: Path) -> None:
 def _json(text: str, option: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{option} is no JSON: {error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from pt2e_ci.cells import load_cells, minor
 from pt2e_ci.errors import InputError
 from pt2e_ci.toml_files import read_toml
 
@@ -51,9 +52,15 @@ def edits(old: str, new: str) -> list[Edit]:
     """Return what to edit from one minor release of torch to another, by topic.
 
     Raises:
-        InputError: one of them is older than what is known.
+        InputError: one of them is older or newer than what is known, or they are not in order.
 
     """
+    newest = max((minor(cell.torch) for cell in load_cells().cells), key=Version)
+    for torch in (old, new):
+        if Version(torch) > Version(newest):
+            raise InputError(f"nothing is known of torch {torch}: the newest is {newest}")
+    if Version(old) > Version(new):
+        raise InputError(f"torch {old} is newer than {new}: give the older one first")
     topics = dict.fromkeys(use.topic for use in load_uses())
     pairs = [(_at(topic, old), _at(topic, new)) for topic in topics]
     return [Edit(before, after) for before, after in pairs if before != after]

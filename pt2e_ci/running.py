@@ -19,7 +19,7 @@ from pt2e_ci.flows.representation import apply, apply_upstream
 from pt2e_ci.outcomes import Outcome, Result, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch.fx import GraphModule
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pt2e_ci.checks.structure import Operator
     from pt2e_ci.flows.homes import Home
     from pt2e_ci.flows.patterns import PatternGraphs
-    from pt2e_ci.flows.representation import Representation
+    from pt2e_ci.flows.representation import Reference, Representation
 
 
 def qdq_program(
@@ -118,7 +118,7 @@ def run_case(
         case.family,
         judgement.outcome,
         reason=judgement.reason,
-        structure=judgement.structure | {"nearest": _nearest(qdq, judgement.left, reference.patterns)},
+        structure=judgement.structure | {"nearest": _nearest(qdq, judgement.left, reference)},
         numerics=judgement.numerics,
         exact=judgement.exact,
         engines=judgement.engines,
@@ -130,8 +130,9 @@ def run_case(
     )
 
 
-def _nearest(qdq: GraphModule, left: Iterable[Operator], patterns: Mapping[str, GraphModule]) -> list[dict[str, Any]]:
-    """Say of each operator that stayed float which of upstream's patterns comes nearest to it."""
+def _nearest(qdq: GraphModule, left: Iterable[Operator], reference: Reference) -> list[dict[str, Any]]:
+    """Say of each operator that no rewrite took which of upstream's patterns comes nearest to it."""
     nodes = {node.name: node for node in qdq.graph.nodes}
-    found = [(operator, nearest(qdq, nodes[operator.node], patterns)) for operator in left]
+    alone = [operator for operator in left if operator.node not in reference.rewritten]
+    found = [(operator, nearest(qdq, nodes[operator.node], reference.patterns)) for operator in alone]
     return [{"operator": operator.name, "node": operator.node, **one.record()} for operator, one in found if one]

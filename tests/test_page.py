@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import ROOT, is_required
+from test_report import case, report
 from test_views import SCRIPT, cell, hostile
 
 from pt2e_ci.reports.diff import differences
@@ -88,19 +89,27 @@ def test_filters_show_a_part_and_stay_in_the_address(opened, matrix):
     shown.get_by_label("Family").select_option("conv")
     convs = visible_rows(shown)
     assert 0 < len(convs) < len(every)
-    shown.get_by_role("searchbox", name="Case").fill("depthwise")
+    shown.get_by_role("searchbox", name="Text").fill("depthwise")
     assert visible_rows(shown) == ["conv2d_depthwise"]
-    assert "family=conv&q=depthwise" in shown.url or "q=depthwise&family=conv" in shown.url
+    shown.get_by_role("searchbox", name="Text").fill("conv2d depthwise")  # as one reads it
+    assert visible_rows(shown) == ["conv2d_depthwise"]
+    shown.get_by_role("searchbox", name="Text").fill("depthwise")
+    address = shown.evaluate("location.hash")
+    assert address == "#q=depthwise&family=conv"
     assert shown.locator("#count").inner_text() == f"1 of {len(every)} cases"
     columns = shown.locator("thead tr:nth-child(2) th:visible").count()
     shown.get_by_label("Architecture").select_option("aarch64")
     assert shown.locator("thead tr:nth-child(2) th:visible").count() < columns
-    again = opened(page(matrix), address=shown.url.partition(".html")[2])
+    again = opened(page(matrix), address=address)
     assert visible_rows(again) == ["conv2d_depthwise"]
     shown.get_by_role("button", name="Clear").click()
     shown.wait_for_function(f"document.querySelectorAll('tbody tr:not([hidden])').length === {len(every)}")
     shown.get_by_label("Outcome").select_option("mismatch")
     assert 0 < len(visible_rows(shown)) < len(every)
+    shown.get_by_label("Outcome").select_option("")
+    shown.get_by_role("searchbox", name="Text").fill("INTERNAL ASSERT")  # of a reason
+    assert "linear_no_bias" in visible_rows(shown)
+    assert visible_rows(opened(page(matrix), address="#outcome=nonsense")) == every
 
 
 def test_field_opens_to_numbers_programs_and_command(opened, matrix):
@@ -112,6 +121,8 @@ def test_field_opens_to_numbers_programs_and_command(opened, matrix):
     assert "aten.convolution.default, the program aten.conv2d.default" in text
     assert "nox -s test-" in text
     assert "qnnpack" in text
+    assert "Upstream's own rule says" in text
+    assert "Each operator against exact" in text
     assert dialog.locator("li.float").count() >= 1
     dialog.get_by_text("qdq vs exact: how many").click()
     assert dialog.locator("details[open] span.bar").first.is_visible()
@@ -138,6 +149,27 @@ def test_keyboard_alone_gets_everywhere(opened, matrix):
     assert shown.get_by_role("dialog").is_visible()
     shown.keyboard.press("Escape")
     assert shown.evaluate(focused) == "0 0"
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+def test_headings_stay_and_lie_over_no_focused_field(opened, matrix, width):
+    shown = opened(page(matrix), viewport={"width": width, "height": 700})
+    last = len(matrix[0].cases) - 1
+    shown.locator(f"button[data-field='{last} {len(matrix) - 1}']").focus()
+    covered = """() => {
+        const box = document.activeElement.getBoundingClientRect();
+        const at = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        return document.activeElement.contains(at) ? "" : at.outerHTML;
+    }"""
+    for key in ["ArrowUp"] * last + ["ArrowLeft"] * (len(matrix) - 1):
+        shown.keyboard.press(key)
+        assert shown.evaluate(covered) == ""
+    shown.locator(f"button[data-field='{last} {len(matrix) - 1}']").focus()
+    top, first, second = (
+        shown.locator(place).first.bounding_box()["y"]
+        for place in (".scroll", "thead tr:nth-child(1) th.cell", "thead tr:nth-child(2) th")
+    )
+    assert top <= first < second < top + 150
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -171,6 +203,14 @@ def test_hostile_report_is_harmless(opened):
     assert SCRIPT in text
     assert shown.locator("dialog a").count() == 0
     assert shown.locator("img").count() == 0
+
+
+def test_field_with_an_enormous_histogram_opens(opened):
+    numbers = {"unit": "lsb", "max": 9, "mean": 0, "differing": 1, "compared": 9, "not_finite": 0}
+    one = case("add", numerics={"reference_vs_qdq": numbers | {"histogram": {str(key): 1 for key in range(10_000)}}})
+    shown = opened(page([report(one)]))
+    shown.locator("button[data-field]").first.click()
+    assert shown.get_by_role("dialog").is_visible()
 
 
 def test_policy_stops_a_script_that_is_not_the_pages(browser, tmp_path, matrix):

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.flows.patterns import exporters_of, replaced
@@ -34,11 +34,19 @@ _REPLACERS = ("replace_pattern", "replace_pattern_with_filters")
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference program, how often each rewrite matched (None where that cannot be told), and their patterns."""
+    """A reference program, and what is known of its making.
+
+    Attributes:
+        rewrites: how often each rewrite matched; None where that cannot be told.
+        patterns: the rewrites' patterns.
+        rewritten: the names of the Q/DQ program's nodes that some rewrite took.
+
+    """
 
     program: GraphModule
     rewrites: Mapping[str, int] | None
     patterns: Mapping[str, GraphModule] = field(default_factory=dict)
+    rewritten: frozenset[str] = frozenset()
 
 
 def load_representation(name: str) -> Representation:
@@ -84,14 +92,15 @@ def apply(representation: Representation, qdq: GraphModule) -> Reference:
 def apply_upstream(home: Home, qdq: GraphModule) -> Reference:
     """Turn a copy of a Q/DQ program into upstream's reference program."""
     patterns: dict[str, GraphModule] = {}
-    with _counted(home.rewrites, patterns) as matches:
+    taken: set[str] = set()
+    with _watched(home.rewrites, patterns, taken) as matches:
         program = home.rewrite(copy.deepcopy(qdq))
-    return Reference(program, None if matches is None else dict(matches), patterns)
+    return Reference(program, None if matches is None else dict(matches), patterns, frozenset(taken))
 
 
 @contextmanager
-def _counted(module: ModuleType, patterns: dict[str, GraphModule]) -> Iterator[Counter[str] | None]:
-    """Count the matches of each rewrite while upstream's module runs, and put its patterns into `patterns`.
+def _watched(module: ModuleType, patterns: dict[str, GraphModule], taken: set[str]) -> Iterator[Counter[str] | None]:
+    """Count the matches of each rewrite while upstream's module runs; collect its patterns, and the nodes they match.
 
     The module exports a pattern and its replacement to graphs and hands both to the replacer. Both calls go
     through names of the module, so they can be watched there; the pattern's function gives the rewrite its
@@ -121,6 +130,7 @@ def _counted(module: ModuleType, patterns: dict[str, GraphModule]) -> Iterator[C
             found = replace(program, pattern, *args, **kwargs)
             if found:
                 matches[names.get(id(pattern), "unnamed")] += len(found)
+                taken.update(name for match in found for name in _calls_in(match))
             return found
 
         return replaced_all
@@ -130,6 +140,13 @@ def _counted(module: ModuleType, patterns: dict[str, GraphModule]) -> Iterator[C
             for name in watched:
                 stack.enter_context(replaced(module, name, watch(getattr(module, name))))
         yield matches
+
+
+def _calls_in(match: Any) -> Iterator[str]:
+    """Name the calls of the program that a pattern's calls matched; its inputs match whatever is before them."""
+    for inner, node in match.nodes_map.items():
+        if inner.op == "call_function" and isinstance(node, Node):
+            yield node.name
 
 
 def _rewrite_name(pattern: Any) -> str:

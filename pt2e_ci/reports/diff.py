@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.reports.pages import render_page
-from pt2e_ci.reports.words import difference, label, markdown_text
+from pt2e_ci.reports.words import difference, label, markdown_text, representation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,28 +15,37 @@ if TYPE_CHECKING:
     from pt2e_ci.reports.record import Report
 
 # From good to bad: a case that moves to the right broke.
-_ORDER = ("pass", "vacuous", "mismatch", "error", "timeout", "crash")
+_ORDER = ("pass", "vacuous", "mismatch", "skip", "error", "timeout", "crash")
 
 
 class Kind(StrEnum):
-    """What happened to a case."""
+    """What happened to a case; `OTHERWISE` is anything but its outcome and its numbers, such as the reason."""
 
     BROKE = "broke"
     BETTER = "better"
     NUMBERS = "numbers only"
+    OTHERWISE = "otherwise"
     APPEARED = "appeared"
     VANISHED = "vanished"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A case that is not as it was, in a pair of cells."""
+    """A case that is not as it was, in a pair of cells; `fields` are those of its record that differ."""
 
     kind: Kind
     case: str
     cells: str
     before: str
     after: str
+    fields: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Say what changed: before and after, or what it was where both read alike."""
+        if self.before != self.after:
+            return f"{self.before} -> {self.after}"
+        return f"{self.before}, with another {', '.join(self.fields)}"
 
 
 def differences(old: Sequence[Report], new: Sequence[Report]) -> list[Change]:
@@ -84,42 +93,73 @@ def _nearest(report: Report, others: Sequence[Report]) -> Report | None:
 def _changes(before: Report | None, after: Report | None) -> list[Change]:
     old = {case["name"]: case for case in before.cases} if before else {}
     new = {case["name"]: case for case in after.cases} if after else {}
-    names = [report for report in (before, after) if report]
-    cells = " to ".join(dict.fromkeys(label(report) for report in names))
-    found = [(name, _kind(old.get(name), new.get(name))) for name in old | new]
+    sides = [report for report in (before, after) if report]
+    cells = " to ".join(dict.fromkeys(_question(report) for report in sides))
+    found = [(name, old.get(name), new.get(name)) for name in old | new]
     return [
-        Change(kind, name, cells, _describe(old.get(name)), _describe(new.get(name))) for name, kind in found if kind
+        Change(kind, name, cells, _describe(was), _describe(is_), _changed_fields(was, is_))
+        for name, was, is_ in found
+        if (kind := _kind(was, is_))
     ]
 
 
+def _question(report: Report) -> str:
+    """Name a report's cell, and what else of it makes its numbers others: who is compared should see it."""
+    parts = [representation_of(report)] if representation_of(report) != "upstream" else []
+    parts += [f"seed {report.run['seed']}"] if report.run["seed"] else []
+    return label(report) + (f" ({', '.join(parts)})" if parts else "")
+
+
 def _kind(old: dict[str, Any] | None, new: dict[str, Any] | None) -> Kind | None:
-    # What was skipped was not measured: it is as if it were not there.
-    was, is_ = (case if case and case["outcome"] != "skip" else None for case in (old, new))
+    # What was skipped was not measured, as if it were not there; unless that is what the run was red for.
+    was, is_ = (case if case and (case["outcome"] != "skip" or case["complaint"]) else None for case in (old, new))
     if was is None or is_ is None:
         return None if was is is_ else Kind.APPEARED if was is None else Kind.VANISHED
-    before, after = (_ORDER.index(case["outcome"]) for case in (was, is_))
-    if after != before:
+    before, after = _badness(was), _badness(is_)
+    if before != after:
+        # By outcome first; then whether it was expected, what is not finite, what is in float.
         return Kind.BROKE if after > before else Kind.BETTER
-    worse = _largest(is_) > _largest(was)
-    if is_["complaint"] and not was["complaint"]:
-        return Kind.BROKE
-    if was["complaint"] and not is_["complaint"] and not worse:
-        return Kind.BETTER
-    same = all(was[field] == is_[field] for field in ("numerics", "digest"))
-    return None if same else Kind.NUMBERS
+    changed = _changed_fields(was, is_)
+    if not changed:
+        return None
+    return Kind.NUMBERS if {*changed} <= {"numerics", "digest", "engines"} else Kind.OTHERWISE
 
 
-def _largest(case: dict[str, Any]) -> float:
-    return max((one["max"] for one in case["numerics"].values()), default=0.0)
+def _badness(case: dict[str, Any]) -> tuple[int, bool, bool, int]:
+    """Return what makes a case worse, the weightiest first."""
+    structure = case["structure"]
+    not_finite = any(one["not_finite"] for one in case["numerics"].values())
+    return (
+        _ORDER.index(case["outcome"]),
+        case["complaint"] is not None,
+        not_finite,
+        structure["float"] if structure else 0,
+    )
+
+
+def _changed_fields(was: dict[str, Any] | None, is_: dict[str, Any] | None) -> tuple[str, ...]:
+    """Name the fields that differ. Of the structure it is what was counted; names of nodes follow the torch."""
+    if was is None or is_ is None:
+        return ()
+    fields = ("stage", "reason", "complaint", "numerics", "digest", "engines", "seed_check", "deterministic")
+    changed = tuple(field for field in fields if was[field] != is_[field])
+    counted = ("integer", "float", "rewrites", "float_operators")
+    one, other = ({name: (case["structure"] or {}).get(name) for name in counted} for case in (was, is_))
+    return (*changed, "structure") if one != other else changed
 
 
 def _describe(case: dict[str, Any] | None) -> str:
     if case is None:
         return "not there"
     numbers = case["numerics"].get("reference_vs_exact") or case["numerics"].get("reference_vs_qdq")
-    size = f", {difference(numbers)}" if numbers else ""
-    coverage = (case["structure"] and f", {case['structure']['integer']} integer") or ""
-    return f"{case['outcome']}{size}{coverage}{', unexpected' * (case['complaint'] is not None)}"
+    structure = case["structure"]
+    words = [
+        case["outcome"] + (f" in {case['stage']}" if case["stage"] else ""),
+        *([difference(numbers)] if numbers else []),
+        *([f"{structure['integer']} of {structure['integer'] + structure['float']} integer"] if structure else []),
+        *(["unexpected"] if case["complaint"] is not None else []),
+    ]
+    return ", ".join(words)
 
 
 def broke(changes: Sequence[Change]) -> bool:
@@ -143,7 +183,7 @@ def text(changes: Sequence[Change]) -> str:
         for kind in Kind:
             of_kind = [change for change in changes if (change.kind, change.cells) == (kind, cells)]
             lines += [f"  {kind}"] if of_kind else []
-            lines += [f"    {one.case}: {one.before} -> {one.after}" for one in of_kind]
+            lines += [f"    {one.case}: {one.words}" for one in of_kind]
     return "\n".join([*lines, headline(changes)]) + "\n"
 
 
@@ -156,8 +196,8 @@ def markdown(changes: Sequence[Change]) -> str:
     """Return the changes as a table in Markdown."""
     lines = [f"**{headline(changes)}**"]
     if changes:
-        lines += ["", "| What | Case | Cell | Before | After |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", "| What | Case | Cell | Before | After | Fields |", "| --- | --- | --- | --- | --- | --- |"]
         for one in changes:
-            cells = (one.kind, one.case, one.cells, one.before, one.after)
+            cells = (one.kind, one.case, one.cells, one.before, one.after, ", ".join(one.fields))
             lines.append("| " + " | ".join(markdown_text(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.reports.words import command, difference, label
+from pt2e_ci.reports.words import command, difference, label, representation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def _structure(report: Report, case: dict[str, Any]) -> Iterator[str]:
         else:
             yield f"  {found}: what parts is an argument, or a value that is used more than once, at {near['at']}:"
         yield from (f"    {line}" for line in _lines_of(case, "qdq", near["at"]))
-    ours = report.run.get("representation", "upstream")
+    ours = representation_of(report)
     for name in structure["float_operators"]:
         if name not in explained:
             who = "no rewrite of upstream's is for it" if ours == "upstream" else f"{ours} left it so, or made it so"
@@ -82,14 +82,16 @@ def _numbers(case: dict[str, Any]) -> Iterator[str]:
     yield f"Exact is real-number arithmetic on the same scales, {_ROUNDINGS[exact['rounding']]}."
     start = exact["reference_starts_at"]
     for operator in exact["operators"]:
-        reference = operator["reference"]
-        if reference and reference["max"]:
-            first = ": the difference begins here" if operator["node"] == start else ""
-            yield (
-                f"  {operator['operator']} ({operator['node']}): up to {reference['max']:.4g} LSB, mean"
-                f" {reference['mean']:+.3g}, in {reference['differing']:.0%}{first}"
-            )
-            yield from (f"      {line}" for line in _lines_of(case, "qdq", operator["node"]))
+        reference, name = operator["reference"], f"{operator['operator']} ({operator['node']})"
+        begins = name == start
+        if not begins and not (reference and reference["max"]):
+            continue
+        if reference:
+            size = f"up to {reference['max']:.4g} LSB, mean {reference['mean']:+.3g}, in {reference['differing']:.0%}"
+        else:
+            size = "its levels could not be found in the reference program"
+        yield f"  {name}: {size}{': the difference begins here' if begins else ''}"
+        yield from (f"      {line}" for line in _lines_of(case, "qdq", operator["node"]))
 
 
 def _programs(case: dict[str, Any]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Runs that are kept in a folder, one file each, and when an outcome last changed.
 
 A folder holds ``<cell>/<time>-<digest>.jsonl``. Only whole reports come in, so that a run that was stopped never
-takes the place of an older one, and none ever goes.
+takes the place of an older one, and none ever goes. A run of some cases is kept, and shown only where a cell has no
+other. All runs of a folder answer one question: the same representation, seed and rounding.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from pt2e_ci.errors import InputError
 from pt2e_ci.reports.record import Report, dump, read_report, write_report
 from pt2e_ci.reports.selection import by_age, files_of
+from pt2e_ci.reports.words import representation_of, rounding_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,16 +45,30 @@ def keep_files(folder: Path, paths: Iterable[Path], warn: Callable[[str], None])
         InputError: one of them is no report, or the history then has none.
 
     """
-    for path in paths:
-        for file in files_of(path):
-            report = read_report(file)
-            if not report.is_complete:
-                warn(f"{file} is of a run that was stopped, and is not kept: the one before it stands")
-            keep(folder, [report])
+    given = [(file, read_report(file)) for path in paths for file in files_of(path)]
+    runs = read_history(folder)
+    asked = {_question(report) for of_cell in runs.values() for report in of_cell}
+    for file, report in given:
+        asked.add(_question(report))
+        if len(asked) > 1:
+            raise InputError(
+                f"{file} is of another representation, seed or rounding than {folder}: keep it in a folder of its own"
+            )
+    for file, report in given:
+        if not report.is_complete:
+            warn(f"{file} is of a run that was stopped, and is not kept: the one before it stands")
+        elif report.is_partial:
+            warn(f"{file} is of some cases alone: it is kept, and whole runs of its cell are shown before it")
+    keep(folder, (report for _, report in given))
     runs = read_history(folder)
     if not runs:
         raise InputError(f"{folder} holds no whole run: run the suite to its end")
     return runs
+
+
+def _question(report: Report) -> tuple[str, int, str | None]:
+    schemes = [scheme for case in report.cases if (scheme := rounding_of(case))]
+    return representation_of(report), report.run["seed"], schemes[0] if schemes else None
 
 
 def read_history(folder: Path) -> Runs:
@@ -73,8 +89,9 @@ def read_history(folder: Path) -> Runs:
 
 
 def newest(runs: Runs) -> list[Report]:
-    """Return the last run of each cell, in order."""
-    return sorted((of_cell[-1] for of_cell in runs.values()), key=by_age)
+    """Return the last run of each cell, in order; the last one of all its cases where there is such a one."""
+    shown = ([run for run in of_cell if not run.is_partial] or of_cell for of_cell in runs.values())
+    return sorted((of_cell[-1] for of_cell in shown), key=by_age)
 
 
 def changes(runs: Runs) -> Changes:

@@ -12,6 +12,7 @@ import json
 import re
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
@@ -20,7 +21,7 @@ from pt2e_ci import __version__
 from pt2e_ci.reports.history import changes
 from pt2e_ci.reports.selection import by_age, case_order
 from pt2e_ci.reports.table import summary
-from pt2e_ci.reports.words import cell_name, command, label
+from pt2e_ci.reports.words import cell_name, command, label, representation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +47,18 @@ _LINK = re.compile(r"https?://")
 def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E reference representation") -> str:
     """Return the page of reports, one for each cell; with a history it says when outcomes last changed."""
     reports = sorted(reports, key=by_age)
-    interned = _Interned()
+    interned, lines = _Interned(), _Interned()
     changed = changes(runs or {})
     fields = [
-        [_field(case, report, changed, interned) if case else None for report, case in zip(reports, row, strict=True)]
+        [
+            _field(case, report, changed, interned, lines) if case else None
+            for report, case in zip(reports, row, strict=True)
+        ]
         for row in _rows(reports)
     ]
     names = [next(field["name"] for field in row if field) for row in fields]
-    data = {"values": interned.values, "fields": [[field and field["detail"] for field in row] for row in fields]}
+    details = [[field and field["detail"] for field in row] for row in fields]
+    data = {"values": interned.values, "lines": lines.values, "fields": details}
     return render_page(
         "page.html.j2",
         script=_asset("page.js"),
@@ -97,6 +102,8 @@ def _column(report: Report) -> dict[str, Any]:
         "flow": run["flow"],
         "machine": run["machine"],
         "emulated": run["emulated"],
+        "listed": run["listed"],
+        "representation": representation_of(report),
         "engines": " ".join(run["engines"]),
     }
 
@@ -129,28 +136,35 @@ def _row(name: str, row: Sequence[dict[str, Any] | None], reports: Sequence[Repo
 
 
 def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], kinds: dict[str, str]) -> str:
-    have = [(field["digest"], report) for field, report in zip(row, reports, strict=True) if field and field["digest"]]
+    """Say since which torch a case's integers are the same: in all cells of that torch and of each later one."""
+    have = [(report, field["digest"]) for field, report in zip(row, reports, strict=True) if field and field["digest"]]
     if len(have) < 2:
         return ""
-    last = have[-1][0]
-    same = 0
-    for digest, _ in reversed(have):
-        if digest != last:
+    same: list[Report] = []
+    for _, cells in groupby(reversed(have), key=lambda one: by_age(one[0])[0]):
+        of_torch = [*cells]
+        if any(digest != have[-1][1] for _, digest in of_torch):
             break
-        same += 1
-    if same < 2:
+        same += [report for report, _ in of_torch]
+    if len(same) < 2:
         return f"{len(kinds)} kinds of integers"
-    machines = sorted({report.run["machine"] for _, report in have[-same:]})
-    since = "in every cell" if same == len(have) else f"since torch {have[-same][1].run['torch']}"
+    machines = sorted({report.run["machine"] for report in same})
+    if len(same) < len(have):
+        since = f"since torch {same[-1].run['torch']}"
+    else:
+        since = "in every cell" if len(have) == len(row) else f"in the {len(have)} cells that have integers"
     return f"bit-identical {since}, on {' and '.join(machines)}"
 
 
-def _field(case: dict[str, Any], report: Report, changed: Changes, interned: _Interned) -> dict[str, Any]:
+def _field(
+    case: dict[str, Any], report: Report, changed: Changes, interned: _Interned, lines: _Interned
+) -> dict[str, Any]:
     run = report.run
+    programs = {name: [lines.add(line) for line in program] for name, program in (case.get("programs") or {}).items()}
     change = changed.get((run["cell"], case["name"]))
     # What is the same in many fields is kept once; the seconds never are.
     shared = {
-        name: case[name] for name in ("reason", "complaint", "stage", "structure", "engines", "exact", "digest")
+        name: case.get(name) for name in ("reason", "complaint", "stage", "structure", "engines", "exact", "digest")
     } | {
         "known": _safe_link(case["known"]),
         "numerics": case["numerics"],
@@ -167,10 +181,12 @@ def _field(case: dict[str, Any], report: Report, changed: Changes, interned: _In
         "kind": "",
         "detail": {
             "shared": interned.add(shared),
-            "programs": interned.add(case.get("programs")),
+            "programs": interned.add(programs or None),
             "machine": interned.add(
                 {
                     "cell": label(report),
+                    "listed": run["listed"],
+                    "representation": representation_of(report),
                     "cpu": run["cpu"],
                     "python": run["python"],
                     "host": run["host"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SCHEMA = 1
 # A case's line has some 10 kB. What is far beyond it is none, whoever wrote it.
 _LONGEST_LINE = 4_000_000
 _DEEPEST = 20
+_ESCAPE = re.compile(r"\\[bfnrtu]")
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,23 @@ class Report:
         """Whether every selected case has a line; a run that was stopped gives fewer."""
         return len(self.cases) == self.end["selected"]
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the run was told to leave cases out, by their names or by `-k`."""
+        return bool(self.end.get("deselected"))
 
-def end_record(cases: Iterable[dict[str, Any]], selected: int, seconds: float) -> dict[str, Any]:
-    """Return the end line for the case lines before it; `selected` is how many cases should be there."""
+
+def end_record(cases: Iterable[dict[str, Any]], selected: int, seconds: float, deselected: int = 0) -> dict[str, Any]:
+    """Return the end line for the case lines before it.
+
+    `selected` is how many cases should be there, and `deselected` how many the run was told to leave out.
+    """
     counts = Counter(case["outcome"] for case in cases)
     return {
         "record": "end",
         "counts": dict(sorted(counts.items())),
         "selected": selected,
+        "deselected": deselected,
         "seconds": round(seconds, 3),
     }
 
@@ -96,10 +107,7 @@ def write_report(path: Path, report: Report) -> None:
     """
     text = dump(report)
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced, and need not be
-            path.write_text(text, encoding="utf-8")
-        else:
-            write_whole(path, text.encode(), mode=0o644)
+        write_whole(path, text.encode(), mode=0o644)
     except OSError as error:
         raise InputError(f"the report could not be written to {path}: {error.strerror or error}") from None
 
@@ -161,15 +169,26 @@ def _record(line: str, where: str) -> dict[str, Any]:
     if len(line) > _LONGEST_LINE:
         raise InputError(f"{where}: a line of {len(line) / 1e6:.0f} MB is none of a report")
     try:
-        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+        record = json.loads(
+            line,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_small,
+            object_pairs_hook=_unique_keys,
+        )
         if _is_deep(record, _DEEPEST):
             raise ValueError(f"nested more than {_DEEPEST} deep")
-        json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        plain = json.dumps(record, ensure_ascii=False)
+        plain.encode()  # half of a surrogate pair is no text
+        # JSON escapes the control characters of ASCII, and no others.
+        if not plain.isprintable() or _ESCAPE.search(plain):
+            record = _printable(record)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not a line of JSON: {error}") from None
     if isinstance(record, dict) and record.get("record") == "run" and record.get("schema") != SCHEMA:
         raise InputError(
-            f"{where}: schema {record.get('schema')!r}; this pt2e-ci reads schema {SCHEMA}: use the one that wrote it"
+            f"{where}: schema {record.get('schema')!r:.40}; this pt2e-ci reads schema {SCHEMA}: use the one that wrote"
+            " it"
         )
     if complaint := _schema_complaint(record):
         raise InputError(f"{where}: not a record of a report: {complaint}")
@@ -187,6 +206,28 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{text[:20]} is too large")
     return number
+
+
+def _small(text: str) -> int:
+    """Read a whole number; one beyond a float's whole numbers counts nothing that there is."""
+    if len(text) > 17:
+        raise ValueError(f"{text[:20]} is too large")
+    return int(text)
+
+
+def _printable(value: Any) -> Any:
+    """Return a record whose texts move no cursor and begin no line, whoever shows them.
+
+    That is what `str.isprintable` leaves out: control characters, and those that turn the direction of writing.
+    """
+    if isinstance(value, str):
+        spaced = re.sub(r"\s", " ", value)
+        return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in spaced)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
 
 
 def _is_deep(value: object, left: int) -> bool:
@@ -216,6 +257,6 @@ def _schema_complaint(record: object) -> str | None:
     error = next(iter(_validator(record["record"]).iter_errors(record)), None)
     if error is None:
         return None
-    field = ".".join(str(part) for part in error.instance_path)
+    field = ".".join(str(part) for part in error.instance_path)[:100]
     message = error.message if len(error.message) <= 160 else error.message[:159] + "\N{HORIZONTAL ELLIPSIS}"
     return f"{field}: {message}" if field else message

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
 
 from pt2e_ci.errors import InputError
 from pt2e_ci.reports.record import read_whole_report
+from pt2e_ci.reports.words import cell_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,9 +17,14 @@ if TYPE_CHECKING:
     from pt2e_ci.reports.record import Report
 
 
-def by_age(report: Report) -> tuple[list[int], str]:
-    """Sort reports by the numbers of their torch, and by cell where those are the same."""
-    return [int(number) for number in re.findall(r"\d+", report.run["torch"])], report.run["cell"]
+def by_age(report: Report) -> tuple[Version, str, str]:
+    """Sort reports by the release of their torch, whoever built it; then by cell; and last by machine."""
+    release = report.run["torch"].partition("+")[0]
+    try:
+        version = Version(release)
+    except InvalidVersion:
+        version = Version("0")
+    return version, cell_name(report), report.run["cell"]
 
 
 def case_order(reports: Iterable[Report]) -> list[str]:
@@ -28,7 +35,7 @@ def case_order(reports: Iterable[Report]) -> list[str]:
 
 def files_of(path: Path) -> list[Path]:
     """Return the reports of a folder by name, or the one file."""
-    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    return sorted(file for file in path.glob("*.jsonl") if not file.is_dir()) if path.is_dir() else [path]
 
 
 def read_all(paths: Iterable[Path]) -> list[Report]:
@@ -38,13 +45,13 @@ def read_all(paths: Iterable[Path]) -> list[Report]:
         InputError: one of them is not whole, a folder has none, or two are of one cell.
 
     """
-    files: list[Path] = []
+    files: dict[Path, Path] = {}
     for path in paths:
         found = files_of(path)
         if not found:
             raise InputError(f"{path} has no report: a report's name ends in .jsonl")
-        files += found
-    return one_of_each([read_whole_report(file) for file in files])
+        files |= {file.resolve(): file for file in found}
+    return one_of_each([read_whole_report(file) for file in files.values()])
 
 
 def one_of_each(reports: Sequence[Report]) -> list[Report]:

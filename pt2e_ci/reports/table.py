@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pt2e_ci.reports.platforms import differences
 from pt2e_ci.reports.selection import case_order
-from pt2e_ci.reports.words import difference, label, markdown_text
+from pt2e_ci.reports.words import difference, label, markdown_text, representation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Seed
 
 _STYLES = {"pass": "green", "skip": "cyan"}
 _EMPTY = "\N{EN DASH}"
+_NARROW = 110
+_FIRST_TO_GO = ("To Q/DQ", "Inexact", "Seed's rule")
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ def rows(reports: Sequence[Report]) -> list[Row]:
 
 def _texts(case: dict[str, Any]) -> tuple[str, ...]:
     outcome = case["outcome"]
-    if case["known"]:
-        outcome += ", known"
-    elif case["complaint"]:
+    if case["complaint"] is not None:
         outcome += ", unexpected"
+    elif case["known"]:
+        outcome += ", known"
     if case["stage"]:
         outcome += f" in {case['stage']}"
     structure = case["structure"]
@@ -99,9 +101,10 @@ def kernel_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
     engines = sorted({engine for by_engine in found.values() for engine in by_engine})
     rows = [(name, *(_span(by_engine.get(engine, ())) for engine in engines)) for name, by_engine in found.items()]
     inexact = [row for row in rows if set(row[1:]) - {"0", _EMPTY}]
-    others = len(rows) - len(inexact)
-    if others:
-        inexact.append((f"{others} others", *["0"] * len(engines)))
+    if others := [row[1:] for row in rows if row not in inexact]:
+        inexact.append(
+            (f"{len(others)} others", *(", ".join(sorted(set(column))) for column in zip(*others, strict=True)))
+        )
     return [("Case", *engines), *inexact] if rows else []
 
 
@@ -123,8 +126,8 @@ def describe(report: Report) -> str:
         f"Python {run['python']}",
         "engines " + ", ".join(run["engines"] + ["xnnpack"] * run["xnnpack"] + ["executorch"] * with_executorch),
     ]
-    if run.get("representation", "upstream") != "upstream":
-        parts.append(f"representation {run['representation']}")
+    if representation_of(report) != "upstream":
+        parts.append(f"representation {representation_of(report)}")
     if run["reused"]:
         parts.append(f"unchanged, and not run again: made {run['started']} on {run['host']}")
     return "; ".join(parts)
@@ -145,20 +148,23 @@ def summary(reports: Sequence[Report]) -> str:
 
 def width() -> int:
     """Return the terminal's width; a pipe has none, and a log has room for a table that is not squeezed."""
-    return shutil.get_terminal_size((140, 24)).columns if sys.stdout.isatty() else 140
+    return shutil.get_terminal_size((140, 24)).columns if sys.stdout is not None and sys.stdout.isatty() else 140
 
 
 def render(reports: Sequence[Report], *, color: bool) -> str:
     """Return the table as text for the terminal."""
     several = len(reports) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=column in ("Case", "Integer", "To Q/DQ", "To exact", "Inexact"))
+    # Where there is no room for all, the outcome and its reason come first.
+    shown = [index for index, column in enumerate(COLUMNS) if width() >= _NARROW or column not in _FIRST_TO_GO]
+    for index in shown:
+        wraps = COLUMNS[index] in ("Outcome", "Seed's rule", "Why")
+        table.add_column(COLUMNS[index], no_wrap=not wraps, min_width=10 if wraps else None)
     if several:
         table.add_column("Cells")
     for row in rows(reports):
         style = "bold red" if row.unexpected else _STYLES.get(row.outcome, "yellow")
-        cells = [Text(text) for text in row.texts]
+        cells = [Text(row.texts[index]) for index in shown]
         cells[1].stylize(style)
         if several:
             cells.append(Text(_cells(row, reports)))
@@ -193,9 +199,9 @@ def markdown(reports: Sequence[Report]) -> str:
     if kernels := kernel_rows(reports):
         lines += ["", "Kernels, largest difference from the exact result in LSB:", ""]
         head, *rest = kernels
-        lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+        lines += ["| " + " | ".join(markdown_text(text) for text in head) + " |", "|" + " --- |" * len(head)]
         lines += ["| " + " | ".join(markdown_text(text) for text in row) + " |" for row in rest]
-    lines += ["", summary(reports) + ".", *([digests(reports) + "."] if len(reports) > 1 else [])]
+    lines += ["", summary(reports) + ".", *([markdown_text(digests(reports)) + "."] if len(reports) > 1 else [])]
     if platforms := differences(reports):
         lines += ["", *(f"- {markdown_text(line)}" for line in platforms)]
     return "\n".join(lines) + "\n"

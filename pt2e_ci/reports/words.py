@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -39,15 +40,32 @@ def difference(numbers: dict[str, Any]) -> str:
 
 def command(case: dict[str, Any], report: Report) -> str:
     """Return the command that runs a case again: a session of a listed cell, or the suite in an environment like it."""
-    run = report.run
+    run, representation = report.run, representation_of(report)
     listed = _sessions().get(run["cell"])
-    command = ["nox", "-s", listed, "--"] if listed else ["pt2e-ci", "run"]
-    command.append(case["name"])
-    if run.get("representation", "upstream") != "upstream":
-        command += ["--representation", run["representation"]]
+    command = ["nox", "-s", listed, "--", case["name"]] if listed else ["pt2e-ci", "run", case["name"]]
+    if not listed:
+        command += ["--flow", run["flow"]]
+    if representation != "upstream":
+        command += ["--representation", representation]
     if run["seed"]:
         command += ["--seed", str(run["seed"])]
-    return shlex.join(command)
+    rounding = rounding_of(case)
+    if rounding and rounding != "half_even":
+        command += ["--rounding", rounding]
+    # A session's environment has this project's own representations, and others by their package.
+    other = listed and representation != "upstream" and not representation.startswith("pt2e_ci.")
+    return f"{'PT2E_CI_WITH=PACKAGE ' if other else ''}{shlex.join(command)}"
+
+
+def representation_of(report: Report) -> str:
+    """Return what made the reference programs of a report."""
+    return str(report.run.get("representation", "upstream"))
+
+
+def rounding_of(case: dict[str, Any]) -> str | None:
+    """Return the rounding scheme of a case's exact result, if it has one."""
+    exact = case.get("exact")
+    return exact["rounding"] if exact else None
 
 
 @cache
@@ -57,6 +75,9 @@ def _sessions() -> dict[str, str]:
 
 def markdown_text(text: str) -> str:
     """Return text as Markdown shows it in a table's cell: no character of it formats, links or mentions."""
-    for character in "\\`*_[]<>|@#":
+    for character in "\\`*_[]<>|@#~$":
         text = text.replace(character, f"\\{character}")
+    # An address is made a link of where it is bare; an entity for one of its characters ends that.
+    text = re.sub(r"(?i)\b(https?|ftp|mailto):", r"\1&#58;", text)
+    text = re.sub(r"(?i)\bwww\.", "www&#46;", text)
     return " ".join(text.split())

@@ -165,7 +165,9 @@ def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) 
     run["key"] = key
     records = [gathered.records[name] for name in case_names() if name in gathered.records]
     selected = len(gathered.selected | gathered.records.keys())
-    report = Report(run, tuple(records), end_record(records, selected, time.time() - gathered.started))
+    there = sum(settings.cell.flow in case.flows for case in CASES)
+    end = end_record(records, selected, time.time() - gathered.started, there - selected)
+    report = Report(run, tuple(records), end)
     gathered.report = report
 
     gathered.notes += gathered.scratch.notes()

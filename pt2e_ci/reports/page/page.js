@@ -16,6 +16,12 @@
     return made;
   };
 
+  // What free text is looked for in: the case's name, with spaces too, what is written in its row, and the reasons.
+  const texts = rows.map((row, index) => [
+    row.dataset.name, row.dataset.name.replaceAll("_", " "), row.dataset.family, row.cells[0].textContent,
+    ...data.fields[index].map((detail) => (detail && data.values[detail.shared].reason) || ""),
+  ].join(" ").toLowerCase());
+
   // The address keeps the filters, so that a view can be sent on.
   const chosen = () => Object.fromEntries([...new FormData(filters)].filter(([, value]) => value !== ""));
 
@@ -37,7 +43,7 @@
     }
     const text = (want.q || "").toLowerCase();
     let count = 0;
-    for (const row of rows) {
+    for (const [index, row] of rows.entries()) {
       const fields = [...row.cells].slice(1);
       fields.forEach((field, index) => { field.hidden = !shown[index]; });
       const fits = fields.some((field, index) => {
@@ -47,16 +53,23 @@
         return !want.outcome || button.dataset.outcome === want.outcome;
       });
       row.hidden = !(fits && (!want.family || row.dataset.family === want.family) &&
-        row.dataset.name.toLowerCase().includes(text));
+        texts[index].includes(text));
       count += row.hidden ? 0 : 1;
     }
     document.getElementById("count").textContent = `${count} of ${rows.length} cases`;
+    // Where the keyboard goes, no heading should lie over it.
+    const scroll = table.parentElement;
+    scroll.style.scrollPadding = `${table.tHead.offsetHeight + 4}px 4px 4px ${table.tHead.rows[0].cells[0].offsetWidth + 4}px`;
     history.replaceState(null, "", `#${new URLSearchParams(want)}`);
   };
 
   const restore = () => {
     const want = new URLSearchParams(location.hash.slice(1));
-    for (const control of filters.elements) if (control.name) control.value = want.get(control.name) || "";
+    for (const control of filters.elements) {
+      if (!control.name) continue;
+      control.value = want.get(control.name) || "";
+      if (control.selectedIndex === -1) control.value = "";
+    }
     apply();
   };
 
@@ -78,7 +91,7 @@
     const made = element("details");
     made.append(element("summary", `${name}: how many outputs differ by how many LSB`));
     const entries = Object.entries(counts).map(([key, value]) => [Number(key), value]).sort((a, b) => a[0] - b[0]);
-    const most = Math.max(...entries.map(([, value]) => value), 1);
+    const most = entries.reduce((largest, [, value]) => Math.max(largest, value), 1);
     const drawn = list(["LSB", "outputs", "share"], entries.map(([key, value]) => [String(key), String(value), ""]));
     [...drawn.tBodies[0].rows].forEach((row, index) => {
       const bar = element("span", undefined, { class: "bar", "aria-hidden": "true" });
@@ -115,8 +128,24 @@
     body.append(made);
   };
 
-  const programs = (body, pair) => {
-    if (!pair) return;
+  // Where a difference comes from, operator by operator on the operands that each had.
+  const origin = (body, exact) => {
+    if (!exact) return;
+    paragraph(body, "Rounding of the exact result", exact.rounding.replaceAll("_", " "));
+    paragraph(body, "No exact result", exact.unavailable);
+    paragraph(body, "The reference program's difference begins at", exact.reference_starts_at);
+    paragraph(body, "The Q/DQ program's difference begins at", exact.qdq_starts_at);
+    const entries = exact.operators.filter((one) => one.reference || one.qdq);
+    if (!entries.length) return;
+    body.append(element("h3", "Each operator against exact, on the operands that it had"));
+    body.append(list(["operator", "node", "reference, largest LSB", "differing", "Q/DQ, largest LSB", "differing"],
+      entries.map((one) => [one.operator, one.node, ...[one.reference, one.qdq].flatMap((brief) => (brief
+        ? [number(brief.max), `${number(100 * brief.differing)} %`] : ["not found", ""]))])));
+  };
+
+  const programs = (body, numbered) => {
+    if (!numbered) return;
+    const pair = Object.fromEntries(Object.entries(numbered).map(([name, lines]) => [name, lines.map((line) => data.lines[line])]));
     const parameters = (pair.qdq || []).map(([, text]) => text)
       .filter((text) => / = (?:de)?quantize_per|choose_qparams/.test(text));
     if (parameters.length) {
@@ -172,11 +201,19 @@
       }
     }
     numbers(body, "Differences", shared.numerics);
+    origin(body, shared.exact);
     numbers(body, "Each engine against exact", shared.engines);
+    if (shared.seed_check) {
+      paragraph(body, "Upstream's own rule says", shared.seed_check.outcome + (typeof shared.seed_check.tolerance === "number"
+        ? `, with a tolerance of ${number(shared.seed_check.tolerance)}` : ""));
+    }
+    if (shared.deterministic === false) paragraph(body, "Not deterministic", "two runs on the same inputs gave other results");
     programs(body, data.values[detail.programs]);
     body.append(element("h3", "Time and machine"));
     body.append(list(["stage", "seconds"], Object.entries(detail.seconds).map(([name, value]) => [name, number(value)])));
     const build = machine.build && machine.build.version ? `torch ${machine.build.version}, ` : "";
+    if (machine.representation !== "upstream") paragraph(body, "Representation", machine.representation);
+    if (!machine.listed) paragraph(body, "Cell", "not one of the list");
     paragraph(body, "Machine", `${build}${machine.cpu.model || ""}, ${(machine.cpu.instruction_sets || []).join(" ")}, Python ${machine.python}, ${machine.started} on ${machine.host}`);
     paragraph(body, "Digest of the integers", shared.digest);
     dialog.showModal();
@@ -202,6 +239,7 @@
       if (next && next.checkVisibility()) { next.focus(); return; }
     }
   });
+  table.addEventListener("focusin", (event) => event.target.scrollIntoView({ block: "nearest", inline: "nearest" }));
   filters.addEventListener("input", apply);
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => setTimeout(apply));
