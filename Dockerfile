@@ -1,12 +1,13 @@
 # One cell of the matrix: `docker build -t pt2e-ci .`, then `docker run pt2e-ci`.
 #
 # Build arguments:
-#   TORCH                 the cell, by its name in pt2e_ci/cells.toml
-#   BASE                  an image of Debian or Ubuntu that has, or installs, the cell's Python; by tag or by digest
-#   PT2E_CI_TORCH_INDEX   where torch comes from, as for nox: cpu, host, or the address of an index
+#   TORCH  the cell, by its name in pt2e_ci/cells.toml
+#   BASE   an image of Debian or Ubuntu that has, or installs, the cell's Python; by tag or by digest
 # Beside them, none of which stays in the image:
-#   --build-context wheels=DIR   a folder of wheels, where no index has them
-#   --secret id=pip,src=FILE     pip's configuration: indexes, credentials, certificates
+#   --build-context wheels=DIR                     a folder of wheels, where no index has them
+#   --secret id=pip,src=FILE                       pip's configuration: indexes, credentials
+#   --secret id=ca,src=FILE                        certificates to trust beside the public ones' place
+#   --secret id=torch-index,env=PT2E_CI_TORCH_INDEX   where torch comes from: cpu, host, or the address of an index
 ARG BASE=debian:bookworm-slim
 
 # Empty, unless the build context of that name takes its place.
@@ -31,18 +32,23 @@ RUN --mount=type=tmpfs,target=/tmp touch /tmp/start; \
     ${DATED}
 
 FROM system AS tools
+# A bare base has neither pip nor certificates, and the image needs neither once it is built.
 # hadolint ignore=DL3008,DL3009
-RUN python3 -m venv /tools 2>/dev/null || { \
+RUN { test -e /etc/ssl/certs/ca-certificates.crt && python3 -m venv /tools 2>/dev/null; } || { \
       apt-get update; \
-      apt-get install -y --no-install-recommends python3-venv; \
+      apt-get install -y --no-install-recommends ca-certificates python3-venv; \
       python3 -m venv /tools; \
     }
+ARG TRUST="for ca in /run/secrets/ca \${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt; \
+do if [ -e \$ca ]; then export SSL_CERT_FILE=\$ca PIP_CERT=\$ca; break; fi; done"
 
 # The package is built apart, so that nothing of its building is left below.
 FROM tools AS package
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=source=pt2e_ci/locks/build.txt,target=/build.txt \
+    eval "${TRUST}"; \
     /tools/bin/pip install --require-hashes --no-deps -r /build.txt
 COPY pyproject.toml README.md LICENSE /source/
 COPY pt2e_ci /source/pt2e_ci
@@ -51,33 +57,44 @@ RUN SOURCE_DATE_EPOCH=315532800 \
 
 FROM system AS cell
 ARG TORCH=2.13
-ARG PT2E_CI_TORCH_INDEX=
+ARG TRUST="for ca in /run/secrets/ca \${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt; \
+do if [ -e \$ca ]; then export SSL_CERT_FILE=\$ca PIP_CERT=\$ca; break; fi; done"
 # With a date set, bytecode is kept by the digest of its source, and stays good when files are dated anew.
 ARG PIP="env SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore /tools/bin/pip --python /opt/pt2e-ci/bin/python install"
 ENV PATH=/opt/pt2e-ci/bin:$PATH
 
 RUN --mount=from=tools,source=/tools,target=/tools \
+    --mount=from=tools,source=/etc/ssl/certs,target=/etc/ssl/certs \
     --mount=from=wheels,target=/wheels \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=type=tmpfs,target=/tmp \
     --mount=source=pt2e_ci/errors.py,target=/tmp/pt2e_ci/errors.py \
     --mount=source=pt2e_ci/sources.py,target=/tmp/pt2e_ci/sources.py \
     --mount=source=pt2e_ci/locks/${TORCH}/torch.txt,target=/tmp/torch.txt \
+    --mount=type=secret,id=torch-index \
     touch /tmp/start; \
-    PYTHONPATH=/tmp PIP_FIND_LINKS=/wheels \
+    eval "${TRUST}"; \
+    # An older BuildKit gives a secret as a file alone.
+    PT2E_CI_TORCH_INDEX=$(cat /run/secrets/torch-index 2>/dev/null || true) PYTHONPATH=/tmp PIP_FIND_LINKS=/wheels \
       /tools/bin/python -m pt2e_ci.sources ${PIP} --no-deps -r /tmp/torch.txt; \
     # A seventh of torch: its tests in C++, and headers for a compiler that is not here.
     rm -rf /opt/pt2e-ci/lib/python3*/site-packages/torch/test /opt/pt2e-ci/lib/python3*/site-packages/torch/include; \
+    # A base that comes with a Python of its own has an installer, too.
+    rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip; \
     ${DATED}
 
 RUN --mount=from=tools,source=/tools,target=/tools \
+    --mount=from=tools,source=/etc/ssl/certs,target=/etc/ssl/certs \
     --mount=from=wheels,target=/wheels \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=type=tmpfs,target=/tmp \
     --mount=source=pt2e_ci/locks/${TORCH}/dependencies.txt,target=/tmp/dependencies.txt \
     touch /tmp/start; \
+    eval "${TRUST}"; \
     PIP_FIND_LINKS=/wheels ${PIP} --require-hashes --no-deps -r /tmp/dependencies.txt; \
     /tools/bin/pip --python /opt/pt2e-ci/bin/python check || { \
       echo "torch asks for more than its lock has: it is no CPU build. Set PT2E_CI_TORCH_INDEX, or give wheels."; \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import argparse
 import os
 import shlex
 import shutil
@@ -20,7 +20,19 @@ sys.path.insert(0, str(ROOT))
 
 from pt2e_ci.cells import Cell, load_cells  # noqa: E402
 from pt2e_ci.errors import InputError  # noqa: E402
-from pt2e_ci.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH, check_lock, check_locks, read_pins, requirements  # noqa: E402
+from pt2e_ci.locks import (  # noqa: E402
+    BUILD_LOCK,
+    BUILD_PYTHON,
+    DEPENDENCIES,
+    LOCKS,
+    TORCH,
+    check_lock,
+    check_locks,
+    check_seal,
+    read_pins,
+    requirements,
+    seal,
+)
 from pt2e_ci.sources import NIGHTLY_INDEX, SETTING, torch_sources  # noqa: E402
 
 if TYPE_CHECKING:
@@ -72,6 +84,7 @@ def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".")
     """Install what a cell's lock holds, this project as it stands, and some of its dependency groups."""
     try:
         check_lock(cell, PROJECT["project"]["dependencies"])
+        check_seal(BUILD_LOCK, PROJECT["build-system"]["requires"], BUILD_PYTHON)
     except InputError as error:
         session.error(str(error))
     arguments = _use_sources(session)
@@ -140,30 +153,46 @@ def matrix(session: nox.Session) -> None:
 @nox.session(default=False, venv_backend="none")
 def lock(session: nox.Session) -> None:
     """Lock the cells named after --, or all; --check only looks, --upgrade or --upgrade-package NAME moves pins."""
-    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), session.posargs))
-    options = session.posargs[len(names) :]
+    parser = argparse.ArgumentParser(prog="nox -s lock --", allow_abbrev=False)
+    parser.add_argument("cells", nargs="*")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--upgrade", action="store_true")
+    parser.add_argument("--upgrade-package", action="append", default=[])
+    asked = parser.parse_intermixed_args(session.posargs)
+    project, build = PROJECT["project"]["dependencies"], PROJECT["build-system"]["requires"]
     try:
-        cells = load_cells().select(names)
-        if options == ["--check"]:
-            check_locks(_cells(), PROJECT["project"]["dependencies"])
-            session.log(f"the locks of {len(_cells())} cells are what cells.toml and pyproject.toml ask for")
+        cells = load_cells().select(asked.cells)
+        if asked.check:
+            if not asked.cells:
+                check_locks(cells, project, build)
+            for cell in cells:
+                check_lock(cell, project)
+            session.log(f"the locks of {len(cells)} cells are what cells.toml and pyproject.toml ask for")
             return
     except InputError as error:
         session.error(str(error))
     arguments = _use_sources(session)
-    _compile(session, "3.11", PROJECT["build-system"]["requires"], BUILD_LOCK, *arguments, *options)
+    options = ["--upgrade"] * asked.upgrade + [f"--upgrade-package={name}" for name in asked.upgrade_package]
+    _compile(session, BUILD_PYTHON, build, BUILD_LOCK, *arguments, *options)
+    seal(BUILD_LOCK, build, BUILD_PYTHON)
     for cell in cells:
         folder = LOCKS / cell.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TORCH).write_text(f"torch=={cell.torch}\n", encoding="utf-8")
-        wanted = requirements(cell, PROJECT["project"]["dependencies"])
+        wanted = requirements(cell, project)
         _compile(session, cell.python, wanted, folder / DEPENDENCIES, *arguments, *options)
         if cuda := [name for name in read_pins(folder / DEPENDENCIES) if name.startswith(("nvidia-", "cuda-"))]:
             session.error(f"the torch {cell.torch} at hand is a CUDA build, which needs {cuda[0]}: set {SETTING}")
+        seal(folder / DEPENDENCIES, wanted, cell.python)
 
 
 def _compile(session: nox.Session, python: str, wanted: Sequence[str], target: Path, *arguments: str) -> None:
     """Lock requirements in a file, whose pins stay where they can, and see that both architectures have wheels."""
+    try:
+        from uv import find_uv_bin
+    except ImportError:
+        session.error("uv, which makes locks, is not installed beside nox: pip install uv")
+    compile_ = (find_uv_bin(), "pip", "compile")
     common = ("--quiet", "--generate-hashes", "--only-binary", ":all:", "--python-version", python)
     made_by = ("--custom-compile-command", "nox -s lock", "--no-annotate", "--no-emit-package", "torch")
     with tempfile.TemporaryDirectory() as folder:
@@ -171,10 +200,10 @@ def _compile(session: nox.Session, python: str, wanted: Sequence[str], target: P
         source.write_text("\n".join(wanted), encoding="utf-8")
         to = ("--output-file", str(target))
         x86 = ("--python-platform", "x86_64-manylinux_2_28")
-        session.run("uv", "pip", "compile", str(source), *common, *made_by, *x86, *to, *arguments, external=True)
+        session.run(*compile_, str(source), *common, *made_by, *x86, *to, *arguments, external=True)
         to = ("--output-file", str(Path(folder, "aarch64.txt")))
         arm = ("--no-deps", "--python-platform", "aarch64-manylinux_2_28")
-        session.run("uv", "pip", "compile", str(target), *common, *arm, *to, external=True)
+        session.run(*compile_, str(target), *common, *arm, *to, external=True)
 
 
 @nox.session

@@ -67,9 +67,13 @@ def tox_extend_envs() -> list[str]:
 
 @impl
 def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
-    """Have a cell's environment run its nox session."""
-    for cell in _cells():
-        if cell.tox == env_conf.name:
-            command = Command(["nox", "-s", cell.session, "--", *(state.conf.pos_args(None) or ())])
-            description = f"run the suite on torch {cell.torch}, as nox -s {cell.session} does"
-            env_conf.loaders.insert(0, MemoryLoader(commands=[command], description=description))
+    """Have a cell's environment run its nox session; another would run nothing, and look like success."""
+    cells = {cell.tox: cell for cell in _cells()}
+    if env_conf.name.startswith("."):  # tox's own
+        return
+    if env_conf.name not in cells:
+        raise HandledError(f"{env_conf.name} is the environment of no cell: choose from {', '.join(cells)}")
+    cell = cells[env_conf.name]
+    command = Command(["nox", "-s", cell.session, "--", *(state.conf.pos_args(None) or ())])
+    description = f"run the suite on torch {cell.torch}, as nox -s {cell.session} does"
+    env_conf.loaders.insert(0, MemoryLoader(commands=[command], description=description))

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import sys
 from itertools import pairwise
@@ -452,9 +451,9 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
 
     A cell whose report is there and whose environment has not changed is not run again.
     """
-    from pt2e_ci.matrix import plan
+    from pt2e_ci.matrix import arguments_in, plan
 
-    sys.exit(plan(Path.cwd(), cells, shlex.split(arguments), at_once=jobs, fresh=fresh).run())
+    sys.exit(plan(Path.cwd(), cells, arguments_in(arguments), at_once=jobs, fresh=fresh).run())
 
 
 def _print(table: Any) -> None:

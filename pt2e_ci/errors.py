@@ -25,13 +25,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}: {hint}")
 
 
-def one_line(error: BaseException | None, limit: int = 300) -> str:
-    """Return an exception's type and the first line of what it says.
+def one_line(error: BaseException | str | None, limit: int = 300) -> str:
+    """Return an exception's type and the first line of what it says; of a text, its first line.
 
     The place in torch's source where one of its assertions stands is left out: it moves with every release.
     """
     text = str(error).strip().splitlines() or [""]
-    line = f"{type(error).__name__}: {_ASSERTION.sub('INTERNAL ASSERT FAILED: ', text[0])}".rstrip(": ")
+    kind = "" if isinstance(error, str) else f"{type(error).__name__}: "
+    line = f"{kind}{_ASSERTION.sub('INTERNAL ASSERT FAILED: ', text[0])}".rstrip(": ")
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.cells import PLATFORMS
-from pt2e_ci.errors import InputError
+from pt2e_ci.cells import CELLS_FILE, PLATFORMS
+from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.matrix import Job, Matrix, default_at_once
-from pt2e_ci.reports.record import check_writable, read_report, write_report
+from pt2e_ci.reports.record import check_writable, keep_report, read_report
 from pt2e_ci.sources import SETTING, Sources, host_sources
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Limits:
 
 
 def connect() -> docker.DockerClient:
-    """Return a client of the engine that DOCKER_HOST or the default socket leads to.
+    """Return a client of the engine that the docker command uses: by DOCKER_HOST, its context, or the default socket.
 
     Raises:
         InputError: Docker's SDK is not installed, the socket may not be used, or no engine answers.
@@ -78,22 +78,44 @@ def connect() -> docker.DockerClient:
     """
     try:
         import docker
+        from docker.context import ContextAPI
     except ImportError:
         raise InputError("Docker's SDK is not installed: pip install 'pt2e-ci[image]'") from None
+    where = os.environ.get("DOCKER_HOST")
     try:
-        client = docker.from_env()
+        if where:
+            client = docker.from_env()
+        else:
+            context = ContextAPI.get_current_context()
+            where = context.Host
+            client = docker.DockerClient(base_url=where, tls=context.TLSConfig or False)
         client.ping()
-    except (docker.errors.DockerException, OSError) as error:
+    except (docker.errors.DockerException, OSError, ValueError) as error:
         causes = list(_causes(error))
         if any(isinstance(cause, PermissionError) for cause in causes):
             raise InputError(
                 "no permission to use Docker's socket: add this user to the group docker, or use sudo"
             ) from None
-        where = os.environ.get("DOCKER_HOST", "its default socket")
         raise InputError(
-            f"no Docker engine answers at {where}: start it (systemctl start docker), or set DOCKER_HOST"
+            f"no Docker engine answers at {where or 'its context'}: start it (systemctl start docker), or set"
+            " DOCKER_HOST"
         ) from None
     return client
+
+
+@contextlib.contextmanager
+def _engine_works(what: str) -> Iterator[None]:
+    """Turn what the engine, or the way to it, fails with into one line on `what`."""
+    import docker
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise InputError(f"{what}: {one_line(error.explanation or error)}") from None
+    except (docker.errors.DockerException, RequestException, HTTPError, OSError) as error:
+        raise InputError(f"{what}: {one_line(error)}") from None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -106,7 +128,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def native_platform(client: docker.DockerClient) -> str:
     """Return the engine's own platform."""
-    version = client.version()
+    with _engine_works("the engine does not say what it is"):
+        version = client.version()
     return f"{version['Os']}/{version['Arch']}"
 
 
@@ -114,10 +137,11 @@ def here(client: docker.DockerClient, image: Image) -> dict[str, str] | None:
     """Return what an image's labels say of it (``revision``), or None if it is not on the engine."""
     import docker
 
-    try:
-        labels = client.images.get(image.tag).labels
-    except docker.errors.ImageNotFound:
-        return None
+    with _engine_works(f"{image.tag} cannot be looked up"):
+        try:
+            labels = client.images.get(image.tag).labels
+        except docker.errors.ImageNotFound:
+            return None
     return {"revision": labels.get("org.opencontainers.image.revision", "")}
 
 
@@ -128,8 +152,8 @@ def build(images: Sequence[Image], root: Path, base: str | None = None) -> None:
         InputError: there is no Dockerfile or no buildx, the engine has no such platform, or a build failed.
 
     """
-    if not (root / "Dockerfile").exists():
-        raise InputError(f"{root} has no Dockerfile: build images from a checkout of pt2e-ci")
+    if not is_checkout(root):
+        raise InputError(f"{root} is no checkout of pt2e-ci, which images are built from: change to one")
     has = _built_platforms()
     for image in images:
         if image.platform not in has:
@@ -139,6 +163,11 @@ def build(images: Sequence[Image], root: Path, base: str | None = None) -> None:
             )
     for image in images:
         _build(image, root, base or image.cell.base)
+
+
+def is_checkout(root: Path) -> bool:
+    """Tell whether a folder is a checkout of this project: another's Dockerfile builds something else."""
+    return (root / "Dockerfile").is_file() and (root / "pt2e_ci" / CELLS_FILE.name).is_file()
 
 
 def _built_platforms() -> list[str]:
@@ -152,10 +181,12 @@ def _built_platforms() -> list[str]:
         [docker_command, "buildx", "inspect", "--bootstrap"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        words = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"docker buildx, which builds images, does not work: {words}")
+        words = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise InputError(f"docker buildx, which builds images, does not work (is docker-buildx installed?): {words}")
     lines = [line.partition(":")[2] for line in done.stdout.splitlines() if line.strip().startswith("Platforms:")]
-    return [platform.strip(" *") for line in lines for platform in line.split(",")]
+    if not (names := [platform.strip(" *") for line in lines for platform in line.split(",")]):
+        raise InputError("docker buildx names no platform that it builds for: see `docker buildx ls`")
+    return names
 
 
 def _build(image: Image, root: Path, base: str | None) -> None:
@@ -165,8 +196,10 @@ def _build(image: Image, root: Path, base: str | None) -> None:
 
 def build_command(image: Image, root: Path, base: str | None, folder: Path) -> list[str]:
     """Return the command that builds an image; `folder` takes what it needs of this host's sources."""
-    arguments = {"TORCH": image.cell.name, SETTING: os.environ.get(SETTING), "BASE": base, **_provenance(root)}
+    arguments = {"TORCH": image.cell.name, "BASE": base, **_provenance(root)}
     given = [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
+    # The address of an index may hold a password, and an image tells with which arguments it was built.
+    given += [f"--secret=id=torch-index,env={SETTING}"] if os.environ.get(SETTING) else []
     command = ["docker", "buildx", "build", "--progress=plain", "--load", f"--platform={image.platform}"]
     return [*command, f"--tag={image.tag}", *given, *_sources_of(image, host_sources(), folder), str(root)]
 
@@ -198,7 +231,7 @@ def _sources_of(image: Image, sources: Sources, folder: Path) -> list[str]:
     for source in sources.find_links:
         for wheel in Path(source).glob(f"torch-{image.cell.torch}*{machine}.whl"):
             try:
-                (wheels / wheel.name).hardlink_to(wheel)
+                (wheels / wheel.name).hardlink_to(wheel.resolve())
             except OSError:  # on another disk, or not ours
                 shutil.copy2(wheel, wheels)
     if any(wheels.iterdir()):
@@ -217,6 +250,8 @@ def _sources_of(image: Image, sources: Sources, folder: Path) -> list[str]:
         lines = [f"{name} = {' '.join(addresses)}\n" for name, addresses in remote.items() if addresses]
         settings.write_text("[global]\n" + "".join(lines), encoding="utf-8")
         arguments += ["--secret", f"id=pip,src={settings}"]
+    if sources.certificate and Path(sources.certificate).is_file():
+        arguments += ["--secret", f"id=ca,src={sources.certificate}"]
     return arguments
 
 
@@ -249,19 +284,22 @@ def _follow(command: Sequence[str], what: str) -> None:
     if code:
         for line in last:
             console.print(line, markup=False, soft_wrap=True)
-        raise InputError(f"{what} could not be built: {last[-1] if last else f'docker exited with {code}'}")
+        # After it some clients show where to read more.
+        errors = [line for line in last if line.startswith("ERROR")]
+        raise InputError(f"{what} could not be built: {[*last, *errors][-1] if last else f'docker exited with {code}'}")
     console.print(f"{what}: built", markup=False, soft_wrap=True)
 
 
 def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], folder: Path, limits: Limits) -> int:
     """Run the suite in a container of an image, and put its report into `folder`; return its exit code.
 
+    The report of a run that was stopped goes beside the report's name, as without a container.
     The container has no network, no capability, and a root that is read-only; it is removed however the run ends.
     What it prints goes to standard error as it comes. `arguments` are those of ``pt2e-ci run``.
 
     Raises:
         InputError: the image is missing, or the container could not start, was killed, ran out of memory or time,
-            or left no whole report.
+            or left no report of the image's cell.
 
     """
     import docker
@@ -269,31 +307,35 @@ def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], fol
     report = folder / f"{image.cell_id}.jsonl"
     check_writable(report)
     build_it = f"pt2e-ci image build --torch {image.cell.name} --platform {image.platform}"
-    try:
-        container = client.containers.create(
-            image.tag,
-            [*arguments, "--report", "-"],
-            platform=image.platform,
-            environment=_passed(os.environ),
-            labels={CONTAINER_LABEL: image.cell_id},
-            network_mode="none",
-            read_only=True,
-            tmpfs={"/tmp": f"size={_SCRATCH_SIZE},mode=1777"},  # noqa: S108 - in the container
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            mem_limit=limits.memory,
-            memswap_limit=limits.memory,
-            pids_limit=limits.processes,
-        )
-    except docker.errors.ImageNotFound:
-        raise InputError(f"there is no image {image.tag}: build it with `{build_it}`") from None
-    except docker.errors.APIError as error:
-        raise InputError(f"{image.tag} cannot run: {error.explanation or error}") from None
-    try:
-        return _attend(container, image, report, limits)
-    finally:
-        with contextlib.suppress(docker.errors.NotFound):  # someone else was first
-            container.remove(force=True)
+    with _engine_works(f"{image.tag} cannot run"):
+        try:
+            container = client.containers.create(
+                image.tag,
+                [*arguments, "--report", "-"],
+                platform=image.platform,
+                environment=_passed(os.environ),
+                labels={CONTAINER_LABEL: image.cell_id},
+                network_mode="none",
+                read_only=True,
+                tmpfs={"/tmp": f"size={_SCRATCH_SIZE},mode=1777"},  # noqa: S108 - in the container
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                mem_limit=limits.memory,
+                memswap_limit=limits.memory,
+                pids_limit=limits.processes,
+            )
+        except docker.errors.ImageNotFound:
+            raise InputError(f"there is no image {image.tag}: build it with `{build_it}`") from None
+        try:
+            return _attend(container, image, report, limits)
+        finally:
+            _remove(container)
+
+
+def _remove(container: Container) -> None:
+    """Remove a container. An engine that cannot, or has done so, takes nothing from the run that was."""
+    with contextlib.suppress(InputError), _engine_works("the container cannot be removed"):
+        container.remove(force=True)
 
 
 def plan(
@@ -318,13 +360,11 @@ def _passed(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _attend(container: Container, image: Image, report: Path, limits: Limits) -> int:
     """Start a container, hand its output on until it ends, and keep its report."""
-    import docker
-
     late = threading.Event()
 
     def end() -> None:
         late.set()
-        with contextlib.suppress(docker.errors.APIError):
+        with contextlib.suppress(InputError), _engine_works("the container cannot be stopped"):
             container.kill()
 
     timer = threading.Timer(limits.seconds, end)
@@ -342,8 +382,6 @@ def _attend(container: Container, image: Image, report: Path, limits: Limits) ->
                         said.append(aside.decode(errors="replace"))
                         sys.stderr.write(said[-1])
                         sys.stderr.flush()
-        except docker.errors.APIError as error:
-            raise InputError(f"{image.tag} cannot run: {error.explanation or error}") from None
         finally:
             timer.cancel()
         code = int(container.wait()["StatusCode"])
@@ -353,10 +391,16 @@ def _attend(container: Container, image: Image, report: Path, limits: Limits) ->
         if code == 2 and not part.stat().st_size:  # bad input, of which it has said what is wrong
             return code
         try:
-            write_report(report, read_report(part))
+            given = read_report(part)
         except InputError as error:
-            raise InputError(f"{image.tag} ended with exit code {code} and no whole report: {error}") from None
-    sys.stderr.write(f"report: {report}\n")
+            words = str(error).replace(str(part), "its output")
+            raise InputError(f"{image.tag} ended with exit code {code} and no report: {words}") from None
+    if given.run["cell"] != image.cell_id:
+        raise InputError(
+            f"{image.tag} holds {given.run['cell']}, not {image.cell_id}: build it again, on a base with Python"
+            f" {image.cell.python}"
+        )
+    sys.stderr.write(f"report: {keep_report(report, given)}\n")
     return code
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pt2e_ci.image import Image, Limits
 
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_MOST_MINUTES = 7 * 24 * 60
+_LEAST_MEMORY = 6 * 2**20
 
 
 class _Memory(click.ParamType[int]):
@@ -28,7 +30,20 @@ class _Memory(click.ParamType[int]):
         match = re.fullmatch(r"(\d+)([bkmg])", str(value).lower())
         if not match:
             self.fail(f"{value!r} is no size: give a number and b, k, m or g, as 4g", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
+        size = int(match[1]) * _UNITS[match[2]]
+        if size < _LEAST_MEMORY:
+            self.fail(f"{value!r} is less than an engine gives a container: give 6m or more", param, ctx)
+        return size
+
+
+class _Minutes(click.FloatRange):
+    name = "MINUTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        minutes = float(super().convert(value, param, ctx))
+        if not math.isfinite(minutes):
+            self.fail(f"{value!r} is no time that ends", param, ctx)
+        return minutes
 
 
 _torch = click.option(
@@ -60,7 +75,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--minutes",
-            type=click.FloatRange(min=0, min_open=True),
+            type=_Minutes(min=0, max=_MOST_MINUTES, min_open=True),
             default=60.0,
             help="Time limit.",
             show_default=True,
@@ -86,7 +101,8 @@ def build(torch: str, platform: str | None, base: str | None) -> None:
     from pt2e_ci.image import build as build_images
     from pt2e_ci.image import connect
 
-    build_images(_images(torch, platform or _native(connect())), Path.cwd(), base)
+    client = connect()  # without an engine nothing is built, and it says so best
+    build_images(_images(torch, platform or _native(client)), Path.cwd(), base)
 
 
 @image.command(context_settings={"ignore_unknown_options": True})
@@ -132,12 +148,15 @@ def matrix(
     In a checkout the images are built first; elsewhere they must be there.
     """
     from pt2e_ci.image import build as build_images
-    from pt2e_ci.image import connect, plan
+    from pt2e_ci.image import connect, is_checkout, plan
+    from pt2e_ci.matrix import arguments_in
 
-    images = _images(torch, platform or _native(connect()))
-    if Path("Dockerfile").exists():
+    client = connect()
+    images = _images(torch, platform or _native(client))
+    given = arguments_in(arguments)
+    if is_checkout(Path.cwd()):
         build_images(images, Path.cwd(), base)
-    sys.exit(plan(images, reports, shlex.split(arguments), jobs, _made(limits)).run())
+    sys.exit(plan(images, reports, given, jobs, _made(limits)).run())
 
 
 @image.command(name="list")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -254,6 +255,19 @@ def _python_version(environment: Path) -> str:
         settings[key.strip()] = value.strip()
     version = settings.get("version_info") or settings.get("version") or ""
     return ".".join(version.split(".")[:3])
+
+
+def arguments_in(text: str) -> list[str]:
+    """Return the words of the option ``--arguments``, which every job is given, as a shell reads them.
+
+    Raises:
+        InputError: a quotation in it has no end.
+
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"--arguments cannot be read as a shell would: {error}") from None
 
 
 def default_at_once(gib_per_cell: float = _GIB_PER_CELL) -> int:

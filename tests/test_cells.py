@@ -68,6 +68,10 @@ def test_ids():
         (GOOD.replace("torch.ao", "torchao"), r"cells\.toml:1: 'torchao' names the release"),
         (GOOD.replace('"2.4"', '"../x"'), r"cells\.toml:1: 'name' is not a name of letters"),
         (GOOD.replace('"3.11"', '"3.11.7"'), r"cells\.toml:1: 'python' is not a minor release"),
+        (
+            GOOD + GOOD.replace('"2.4"', '"2-4"'),
+            r"cells\.toml:6: '2-4' and '2\.4' would be one tox environment, torch24",
+        ),
         (GOOD + GOOD.replace('"2.4"', '"other"'), r"cells\.toml:6: the same environment as cell '2\.4'"),
         (GOOD + 'colour = "red"\n', r"cells\.toml:1: unknown key 'colour'"),
         (GOOD + 'requires = ["numpy<"]\n', r"cells\.toml:1: 'requires' must be a list of requirements"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -9,20 +11,54 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+import docker
 import pytest
+import requests
 from conftest import ROOT, is_required
 
 from pt2e_ci.cells import current_cell, load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.image import CONTAINER_LABEL, Image, Limits, _sources_of, build, build_command, here, native_platform, plan
+from pt2e_ci.image import (
+    CONTAINER_LABEL,
+    Image,
+    Limits,
+    _sources_of,
+    build,
+    build_command,
+    here,
+    native_platform,
+    plan,
+    run,
+)
 from pt2e_ci.reports.platforms import differences
-from pt2e_ci.reports.record import read_report, read_whole_report
+from pt2e_ci.reports.record import dump, read_report, read_whole_report
 from pt2e_ci.sources import Sources, host_sources
 
 CLI = [sys.executable, "-m", "pt2e_ci", "image"]
 LIMIT = 1_050_000_000
+
+
+LEFT = (
+    "for name in cc gcc g++ clang pip pip3 uv git; do command -v $name; done;"
+    r" find / -xdev \( -name '*.whl' -o -name pip.conf -o -path '/var/lib/apt/lists/*' -o -path '/root/.cache/*'"
+    r" -o -path '/var/cache/apt/archives/*.deb' -o -path '/tools*' -o -path '/wheels*' -o -path '/run/secrets/*' \)"
+    " -type f"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_at_a_time(request):
+    """Tests look at which containers there are, and two workers of pytest-xdist may run two of them at once."""
+    if not request.node.get_closest_marker("docker"):
+        yield
+        return
+    with Path(tempfile.gettempdir(), "pt2e-ci-images.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def image(*arguments, **options):
@@ -261,17 +297,7 @@ def test_image_is_small_and_says_what_it_is(engine, built):
 @pytest.mark.docker
 def test_nothing_of_the_building_is_left(engine, built):
     """No compiler, no installer, no package cache, no lists, and nothing that was mounted."""
-    script = (
-        (
-            "for name in cc gcc g++ clang pip pip3 uv git; do command -v $name; done;"
-            " find / -xdev ( -name '*.whl' -o -name pip.conf -o -path '/var/lib/apt/lists/*' -o -path '/root/.cache/*'"
-            " -o -path '/var/cache/apt/archives/*.deb' -o -path '/tools*' -o -path '/wheels*' ) -type f"
-        )
-        .replace("( ", r"\( ")
-        .replace(" )", r" \)")
-    )
-    found = engine.containers.run(built.tag, ["-c", script], entrypoint="sh", user="0", remove=True, stderr=True)
-    # CPython itself has wheels of its own in some releases, and Debian's has not.
+    found = engine.containers.run(built.tag, ["-c", LEFT], entrypoint="sh", user="0", remove=True, stderr=True)
     assert found.decode().split() == []
 
 
@@ -318,6 +344,31 @@ def test_readmes_commands_work(engine, request, checkout, tmp_path):
     assert [json.loads(line)["record"] for line in (checkout / "report.jsonl").read_text().splitlines()][-1] == "end"
     (report,) = (checkout / "reports").glob("*.jsonl")
     assert len(read_whole_report(report).cases) > 50
+
+
+@pytest.mark.docker
+def test_bare_base_is_enough(engine, checkout, tmp_path):
+    """One without certificates, as Debian's public image is; and with an installer of its own, as Python's is."""
+    base = (
+        "FROM debian:bookworm-slim\nENV SSL_CERT_FILE= PIP_CERT=\nRUN rm -r /etc/ssl/certs"
+        " && mkdir -p /usr/local/lib/python3.11/ensurepip/_bundled /usr/local/lib/python3.11/site-packages/pip"
+        " && touch /usr/local/bin/pip3 /usr/local/lib/python3.11/ensurepip/_bundled/pip.whl"
+    )
+    docker_build = ["docker", "buildx", "build", "--load", "--quiet"]
+    subprocess.run([*docker_build, "--tag=pt2e-ci-bare", "-"], input=base, text=True, check=True, capture_output=True)
+    one = Image(current_cell(), native_platform(engine))
+    (tmp_path / "sources").mkdir()
+    command = build_command(one, checkout, "pt2e-ci-bare", tmp_path / "sources")
+    # What this host trusts is in its base, where the package of certificates finds it.
+    command = [word for word in command if not word.startswith("id=ca,")]
+    command = [word for index, word in enumerate(command) if word != "--secret" or command[index + 1].startswith("id=")]
+    command[command.index(f"--tag={one.tag}")] = "--tag=pt2e-ci:bare"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    left = engine.containers.run("pt2e-ci:bare", ["-c", LEFT], entrypoint="sh", user="0", remove=True, stderr=True)
+    for tag in ("pt2e-ci:bare", "pt2e-ci-bare"):
+        engine.images.remove(tag)
+    assert left.decode().split() == []
 
 
 @pytest.mark.docker
@@ -379,6 +430,10 @@ def test_architectures_agree(engine, request, tmp_path, capsys):
         (["run", "--torch", "2.13", "--platform", "windows/amd64"], "unknown platform"),
         (["run", "--torch", "2.13,2.4", "--platform", "linux/amd64"], "one cell and one platform at a time"),
         (["run", "--torch", "2.13", "--memory", "much"], "'much' is no size"),
+        (["run", "--torch", "2.13", "--memory", "0g"], "less than an engine gives"),
+        (["run", "--torch", "2.13", "--minutes", "inf"], "is not in the range"),
+        (["run", "--torch", "2.13", "--minutes", "nan"], "no time that ends"),
+        (["matrix", "--torch", "2.13", "--arguments", "'"], "--arguments cannot be read as a shell would"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says):
@@ -389,23 +444,106 @@ def test_bad_input_is_one_line(arguments, says):
 
 
 def test_no_engine_is_one_line(tmp_path):
-    for host in (f"unix://{tmp_path}/none.sock", "tcp://127.0.0.1:1"):
-        for command in (["run", "--torch", "2.13"], ["list"], ["build", "--torch", "2.13"]):
+    platform = ["--platform", "linux/amd64"]
+    for host in (f"unix://{tmp_path}/none.sock", "tcp://127.0.0.1:1", "tcp://h:abc"):
+        for command in (["run", "--torch", "2.13"], ["list"], ["build", "--torch", "2.13", *platform]):
             done = image(*command, env=os.environ | {"DOCKER_HOST": host})
             assert done.returncode == 2
             (line,) = done.stderr.strip().splitlines()
             assert f"no Docker engine answers at {host}" in line
 
 
-def test_no_permission_is_one_line(monkeypatch):
-    import docker
+def test_engine_of_the_docker_commands_context_is_used(tmp_path):
+    """Where DOCKER_HOST does not name one."""
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"mine").hexdigest()
+    meta.mkdir(parents=True)
+    endpoint = {"Host": f"unix://{tmp_path}/mine.sock", "SkipTLSVerify": False}
+    (meta / "meta.json").write_text(json.dumps({"Name": "mine", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "mine"}))
+    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+    done = image("list", env=environment | {"DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path)})
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert f"{tmp_path}/mine.sock" in line
 
+
+class Engine:
+    """An engine that fails at one call, or whose container gives what it is told to."""
+
+    def __init__(self, fails="", error=None, output=b"", code=0):
+        self.containers = self
+        self.attrs = {"State": {"OOMKilled": False}}
+        self._fails, self._error, self._output, self._code = fails, error, output, code
+
+    def __getattr__(self, name):
+        def call(*_arguments, **_options):
+            if name == self._fails:
+                raise self._error
+            return {"create": self, "attach": iter([(self._output, None)]), "wait": {"StatusCode": self._code}}.get(
+                name
+            )
+
+        return call
+
+
+def whole(cell_id, selected=1):
+    from test_report import RUN, case, report
+
+    return dump(report(case("add"), run=RUN | {"cell": cell_id}, selected=selected)).encode()
+
+
+FAILURES = [
+    docker.errors.APIError("500", explanation="first line\nsecond line"),
+    docker.errors.NotFound("no such container"),
+    requests.exceptions.ConnectionError("the engine died"),
+    requests.exceptions.ReadTimeout("no answer"),
+    OSError(28, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize("call", ["create", "attach", "start", "wait", "reload"])
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_failing_engine_is_one_line(tmp_path, call, error):
+    one = Image(load_cells().select(["2.4"])[0], "linux/amd64")
+    with pytest.raises(InputError) as raised:
+        run(Engine(call, error, whole(one.cell_id)), one, [], tmp_path, Limits(2**30, 100, 60))
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_container_that_cannot_be_removed_takes_nothing_from_its_run(tmp_path):
+    one = Image(load_cells().select(["2.4"])[0], "linux/amd64")
+    engine = Engine("remove", FAILURES[0], whole(one.cell_id))
+    assert run(engine, one, [], tmp_path, Limits(2**30, 100, 60)) == 0
+    assert read_whole_report(tmp_path / f"{one.cell_id}.jsonl")
+
+
+def test_stopped_run_takes_no_reports_name(tmp_path):
+    one = Image(load_cells().select(["2.4"])[0], "linux/amd64")
+    earlier = tmp_path / f"{one.cell_id}.jsonl"
+    earlier.write_bytes(whole(one.cell_id))
+    assert run(Engine(output=whole(one.cell_id, selected=2), code=2), one, [], tmp_path, Limits(2**30, 100, 60)) == 2
+    assert read_whole_report(earlier)
+    assert not read_report(tmp_path / f"{earlier.name}.partial").is_complete
+
+
+def test_report_of_another_cell_is_refused(tmp_path):
+    one = Image(load_cells().select(["2.4"])[0], "linux/amd64")
+    with pytest.raises(
+        InputError, match=r"holds torch2\.4-cp313-linux_x86_64, not torch2\.4-cp311-linux_x86_64: build it"
+    ):
+        run(Engine(output=whole("torch2.4-cp313-linux_x86_64")), one, [], tmp_path, Limits(2**30, 100, 60))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_permission_is_one_line(monkeypatch):
     def refuse():
         try:
             raise PermissionError(13, "Permission denied")
         except PermissionError as error:
             raise docker.errors.DockerException("Error while fetching server API version") from error
 
+    monkeypatch.setenv("DOCKER_HOST", "unix:///var/run/docker.sock")
     monkeypatch.setattr(docker, "from_env", refuse)
     from pt2e_ci.image import connect
 
@@ -414,7 +552,8 @@ def test_no_permission_is_one_line(monkeypatch):
 
 
 def test_build_needs_a_checkout(tmp_path):
-    with pytest.raises(InputError, match="has no Dockerfile: build images from a checkout"):
+    (tmp_path / "Dockerfile").touch()  # another project's
+    with pytest.raises(InputError, match="is no checkout of pt2e-ci"):
         build([], tmp_path)
 
 
@@ -435,11 +574,16 @@ def test_hosts_sources_reach_a_build(tmp_path):
     sources = Sources("https://user:secret@index/simple", ("file:///gone",), (str(wheels), "https://links"))
     work = tmp_path / "work"
     work.mkdir()
+    (tmp_path / "sources").mkdir()
     arguments = _sources_of(Image(cell, "linux/amd64"), sources, work)
     assert arguments == ["--build-context", f"wheels={work}/wheels", "--secret", f"id=pip,src={work}/pip.conf"]
     assert [path.name for path in (work / "wheels").iterdir()] == [
         f"torch-{cell.torch}+cpu-cp311-cp311-linux_x86_64.whl"
     ]
+    certificate = tmp_path / "ca.crt"
+    certificate.touch()
+    given = _sources_of(Image(cell, "linux/arm64"), Sources(certificate=str(certificate)), tmp_path / "sources")
+    assert given == ["--secret", f"id=ca,src={certificate}"]
     assert (work / "pip.conf").read_text() == (
         "[global]\nindex-url = https://user:secret@index/simple\nfind-links = https://links\n"
     )

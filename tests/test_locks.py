@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
@@ -13,10 +15,21 @@ from conftest import ROOT
 
 from pt2e_ci.cells import current_cell, load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH, check_lock, check_locks, read_pins
+from pt2e_ci.locks import (
+    BUILD_LOCK,
+    DEPENDENCIES,
+    LOCKS,
+    TORCH,
+    check_environment,
+    check_lock,
+    check_locks,
+    read_pins,
+    requirements,
+)
 
 CELLS = load_cells()
-PROJECT = [text for text in metadata.requires("pt2e-ci") if "extra ==" not in text]
+PROJECT = metadata.requires("pt2e-ci")
+BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
 
 
 @pytest.fixture
@@ -31,7 +44,7 @@ def change(path, old, new):
 
 
 def test_locks_are_for_what_is_asked():
-    check_locks(CELLS.cells, PROJECT)
+    check_locks(CELLS.cells, PROJECT, BUILD)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +54,47 @@ def test_locks_are_for_what_is_asked():
         ("click==8", "click==7", r"locks click 7.*run `nox -s lock -- 2.4`"),
         ("    --hash=sha256:", "    --hash=sha256:0", "has no hashes, or one that is none"),
         ("click==8", "click>=8", "is not one package at one version"),
+        ("sympy==", "simpy==", "2.4/dependencies.txt: not what `nox -s lock` made"),
+        ("click==8", "evil==1.0 --hash=sha256:" + "0" * 64 + "\nclick==8", "not what `nox -s lock` made"),
+        ("click==8", "click==8.0 --hash=sha256:" + "0" * 64 + "\nclick==8", "click is here twice"),
+        ("sha256:1", "sha256:2", "it was edited, or cells.toml or pyproject.toml was"),
+        ("# sealed by", "# by", "not what `nox -s lock` made"),
     ],
 )
 def test_changed_lock_is_refused(locks, old, new, says):
     change(locks / "2.4" / DEPENDENCIES, old, new)
     with pytest.raises(InputError, match=says):
-        check_locks(CELLS.cells, PROJECT, locks)
+        check_locks(CELLS.cells, PROJECT, BUILD, locks)
+
+
+@pytest.mark.parametrize(
+    ("fields", "project", "build"),
+    [
+        ({"python": "3.12"}, PROJECT, BUILD),
+        ({"requires": ("sympy",)}, PROJECT, BUILD),
+        ({}, PROJECT[1:], BUILD),
+        ({}, PROJECT, ["flit-core>=4,<5"]),
+    ],
+)
+def test_lock_of_what_was_asked_before_is_refused(fields, project, build):
+    cells = [replace(cell, **fields) if cell.name == "2.4" else cell for cell in CELLS.cells]
+    with pytest.raises(InputError, match="not what `nox -s lock` made of what is now asked"):
+        check_locks(cells, project, build)
+
+
+def test_requirement_of_another_python_or_an_extra_is_not_asked():
+    cell = CELLS.select(["2.4"])[0]
+    others = ["tomli>=2; python_version < '3.11'", "docker>=7; extra == 'image'"]
+    assert requirements(cell, [*PROJECT, *others]) == requirements(cell, PROJECT)
+    assert "tomli>=2" in " ".join(requirements(replace(cell, python="3.10"), others))
+
+
+def test_environment_of_another_python_is_no_cells():
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    other = next(cell for cell in CELLS.cells if cell.python != here)
+    check_environment(current_cell().name)
+    with pytest.raises(InputError, match=rf"is of Python {other.python}, and here is {here}: build on a base with"):
+        check_environment(other.name)
 
 
 def test_lock_of_another_torch_is_refused(locks):
@@ -61,16 +109,16 @@ def test_lock_of_another_torch_is_refused(locks):
 def test_missing_and_stray_locks_are_named(locks):
     shutil.move(locks / "2.4", locks / "2.99")
     with pytest.raises(InputError, match=r"2.4/torch.txt: no lock.*make it with `nox -s lock`"):
-        check_locks(CELLS.cells, PROJECT, locks)
+        check_locks(CELLS.cells, PROJECT, BUILD, locks)
     shutil.copytree(locks / "2.99", locks / "2.4")
     with pytest.raises(InputError, match=r"2.99 is a lock of no cell"):
-        check_locks(CELLS.cells, PROJECT, locks)
+        check_locks(CELLS.cells, PROJECT, BUILD, locks)
 
 
 def test_torchao_where_the_cell_has_none_is_refused(locks):
     shutil.copy(locks / "2.8-torchao" / DEPENDENCIES, locks / "2.8" / DEPENDENCIES)
     with pytest.raises(InputError, match="has a torchao, which the cell has not"):
-        check_locks(CELLS.cells, PROJECT, locks)
+        check_locks(CELLS.cells, PROJECT, BUILD, locks)
 
 
 def test_environment_is_what_the_lock_holds():
@@ -106,7 +154,7 @@ def test_session_refuses_a_lock_that_does_not_match(tmp_path):
     shutil.copytree(ROOT / "pt2e_ci", tmp_path / "pt2e_ci")
     change(tmp_path / "pt2e_ci" / "cells.toml", 'torch = "2.4.1"', 'torch = "2.4.0"')
     command = [sys.executable, "-m", "nox", "-f", str(tmp_path / "noxfile.py"), "-s"]
-    for session in (["test-2.4"], ["lock", "--", "--check"]):
+    for session in (["test-2.4"], ["lock", "--", "--check"], ["lock", "--", "--check", "2.4"]):
         done = subprocess.run([*command, *session], capture_output=True, text=True)
         assert done.returncode == 1
         assert "the lock of cell 2.4 locks torch 2.4.1, where torch==2.4.0 is wanted" in done.stderr

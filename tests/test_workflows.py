@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT, is_required
 from test_report import RUN, case, report
 
+from pt2e_ci.capabilities import CAPABILITIES
 from pt2e_ci.cells import CELLS_FILE, PLATFORMS, load_cells
 from pt2e_ci.errors import InputError
 from pt2e_ci.github import BASE, MOST_JOBS, complaints, error_commands, job_matrix
@@ -51,6 +53,7 @@ def test_matrix_is_every_cell_on_every_platform():
     jobs = json.loads(line)["include"]
     assert [job["id"] for job in jobs] == [cell.id(tag) for cell in CELLS for tag in PLATFORMS.values()]
     assert {job["runner"] for job in jobs} == {"ubuntu-24.04", "ubuntu-24.04-arm"}
+    assert all(set(job["require"].split(",")) <= set(CAPABILITIES) for job in jobs)
     assert len(jobs) < MOST_JOBS
 
 
@@ -90,6 +93,11 @@ def test_empty_or_too_large_matrix_is_refused():
         job_matrix(CELLS[:1] * 129, [*PLATFORMS])
 
 
+def test_platform_given_twice_is_one():
+    done = cli("cells", "2.4", "--github", "--platform", "linux/arm64, linux/arm64")
+    assert len(json.loads(done.stdout)["include"]) == 1
+
+
 def test_new_cell_is_in_matrix_tox_and_nox(checkout):
     """With no other edit than that of cells.toml."""
     with (checkout / "pt2e_ci" / CELLS_FILE.name).open("a") as file:
@@ -127,6 +135,15 @@ def test_named_environment_needs_no_variable():
     assert tox("-l", "-e", "torch24", GITHUB_ACTIONS="true").stdout.splitlines()[-1] == "torch24"
 
 
+@pytest.mark.parametrize("variables", [{}, {"GITHUB_ACTIONS": "true", "TORCH": "2.4"}])
+@pytest.mark.parametrize("name", ["py311", "py", "torch299"])
+def test_environment_of_no_cell_fails(name, variables):
+    done = tox("-e", name, **variables)
+    assert done.returncode
+    assert "no cell" in done.stdout + done.stderr or "not found" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_broken_list_is_one_line_in_tox(checkout):
     path = checkout / "pt2e_ci" / CELLS_FILE.name
     path.write_text(path.read_text().replace('torch = "2.4.1"', "torch = 2.4"))
@@ -134,6 +151,23 @@ def test_broken_list_is_one_line_in_tox(checkout):
     assert done.returncode
     assert "Traceback" not in done.stderr
     assert "'torch' must be a string" in done.stdout + done.stderr
+
+
+def test_pattern_of_a_cells_digests_finds_its_own_alone():
+    """As a runner matches names of artifacts; one cell's name may begin another's."""
+    text = (WORKFLOWS / "image.yml").read_text()
+    name = re.search(r"name: (digest\S*\$\{\{ matrix.cell \}\}.*)", text)[1]
+    pattern = re.search(r"pattern: (digest.*)", text)[1]
+    jobs = job_matrix(CELLS, [*PLATFORMS])["include"]
+
+    def filled(template, job):
+        return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda match: job[match[1]], template)
+
+    names = [filled(name, job) for job in jobs]
+    assert len(set(names)) == len(jobs)
+    for cell in CELLS:
+        found = [one for one in names if fnmatch.fnmatchcase(one, filled(pattern, {"cell": cell.name}))]
+        assert found == [filled(name, job) for job in jobs if job["cell"] == cell.name]
 
 
 def test_workflow_tests_every_python_of_a_cell():
@@ -187,6 +221,14 @@ def test_required_job_is_red_for_a_job_that_did_not_succeed(run, job, result):
     assert f"::error::job {job}: {result}" in done.stdout
 
 
+@pytest.mark.parametrize("job", ["x", {}, {"id": 1}, {"id": "../x"}, {"id": "a\n::set-output name=x::y"}, {"id": "\0"}])
+def test_required_job_is_red_for_a_job_that_is_no_cells(run, job):
+    done = verdict(GREEN, {"include": [job]}, run[1])
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("::error::the matrix has a job without the id of a cell")
+
+
 @pytest.mark.parametrize("matrix", [None, {}, {"include": []}, []])
 def test_required_job_is_red_for_an_empty_matrix(run, matrix):
     done = verdict(GREEN, matrix, run[1])
@@ -221,6 +263,9 @@ def test_no_needs_and_no_json_are_refused(run):
     done = cli("github", "verdict", "--needs", "{", "--matrix", "{}", "--reports", ".")
     assert done.returncode == 2
     assert "--needs is no JSON" in done.stderr
+    done = cli("github", "verdict", "--needs", "[" * 100_000, "--reports", ".")
+    assert (done.returncode, "is no JSON" in done.stderr) == (2, True)
+    assert cli("github", "annotate").returncode == 2
 
 
 def test_required_job_waits_for_every_other_job():

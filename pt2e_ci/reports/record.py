@@ -112,6 +112,20 @@ def write_report(path: Path, report: Report) -> None:
         raise InputError(f"the report could not be written to {path}: {error.strerror or error}") from None
 
 
+def keep_report(path: Path, report: Report) -> Path:
+    """Write a report under its name; one of a run that was stopped does not get that, but the name and ``.partial``.
+
+    Returns where it is.
+
+    Raises:
+        InputError: as `write_report`.
+
+    """
+    place = path if report.is_complete else path.with_name(f"{path.name}.partial")
+    write_report(place, report)
+    return place
+
+
 def read_report(path: Path) -> Report:
     """Read a report.
 

@@ -13,7 +13,7 @@ import pytest
 from pt2e_ci.cases.catalogue import CASES, Case, case_names
 from pt2e_ci.errors import InputError, death_reason
 from pt2e_ci.outcomes import Outcome, Result
-from pt2e_ci.reports.record import Report, dump, end_record, write_report
+from pt2e_ci.reports.record import Report, dump, end_record, keep_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,15 +185,13 @@ def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) 
 
 
 def _deliver(report: Report, path: Path | None) -> str:
-    """Put the report where it should go, and say where; one that was stopped does not get the report's name."""
+    """Put the report where it should go, and say where."""
     if path is None:
         stream = sys.__stdout__ or sys.stdout
         stream.write(dump(report))
         stream.flush()
         return "report on standard output"
+    place = keep_report(path, report)
     if report.is_complete:
-        write_report(path, report)
-        return f"report: {path}"
-    part = path.with_name(f"{path.name}.partial")
-    write_report(part, report)
-    return f"incomplete report, {len(report.cases)} of {report.end['selected']} cases: {part}"
+        return f"report: {place}"
+    return f"incomplete report, {len(report.cases)} of {report.end['selected']} cases: {place}"
