@@ -259,23 +259,28 @@ def canary(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff, and the Dockerfile with hadolint."""
+    """Check style and formatting with ruff, the Dockerfiles with hadolint, and the workflows without running them."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
     session.run("hadolint", "Dockerfile", "tests/act/Dockerfile")
+    _lint_workflows(session)
 
 
-@nox.session(default=False)
-def workflows(session: nox.Session) -> None:
-    """Check the workflows, and run jobs of them on the local Docker engine, if there is one."""
-    _install(session, _cell(TESTED_CELL), "tests", "workflows")
+def _lint_workflows(session: nox.Session) -> None:
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
     session.run("actionlint", *files)
     session.run("zizmor", "--offline", "--persona", "auditor", ".github")
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", ".github/actions/suite/action.yml")
     session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+
+
+@nox.session(default=False)
+def workflows(session: nox.Session) -> None:
+    """Check the workflows, and run jobs of them on the local Docker engine, if there is one."""
+    _install(session, _cell(TESTED_CELL), "workflows")
+    _lint_workflows(session)
     session.run("pytest", "tests/test_workflows.py", *session.posargs)
 
 

@@ -6,9 +6,11 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -291,6 +293,82 @@ def test_actions_are_pinned_and_jobs_limited(path):
     for job in jobs:
         assert "timeout-minutes:" in job or "uses: $/.github/workflows/" in job
         assert "permissions:" in job
+
+
+ACTION = ROOT / ".github" / "actions" / "suite" / "action.yml"
+
+
+def step(number, cwd, **variables):
+    """Run the script of one of the composite action's steps."""
+    scripts = [textwrap.dedent(one) for one in re.findall(r"run: \|\n((?:        .*\n|\n)+)", ACTION.read_text())]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GITHUB_OUTPUT": str(cwd / "output"),
+        "RUNNER_TEMP": str(cwd),
+    } | variables
+    script = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", scripts[number]]
+    return subprocess.run(script, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("torch", "sessions", "pythons"),
+    [
+        ("2.4", "test-2.4", "3.11"),
+        ("2.4, 2.13", "test-2.4 test-2.13", "3.11"),
+        ("2.4,\n2.15-py3.15\n", "test-2.4 test-2.15-py3.15", "3.11\n3.15"),
+    ],
+)
+def test_action_selects_sessions_and_their_pythons(tmp_path, torch, sessions, pythons):
+    done = step(0, tmp_path, CELLS=str(ROOT / "pt2e_ci" / "cells.toml"), TORCH=torch)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output").read_text() == f"sessions={sessions}\npythons<<END\n{pythons}\nEND\n"
+
+
+@pytest.mark.parametrize("torch", ["", " , ", "2.99", "2.4,2.99"])
+def test_action_refuses_what_is_no_cell(tmp_path, torch):
+    done = step(0, tmp_path, CELLS=str(ROOT / "pt2e_ci" / "cells.toml"), TORCH=torch)
+    assert done.returncode
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("::error::torch: ")
+    assert "2.13" in line
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_action_runs_the_sessions_with_the_callers_package(tmp_path, code):
+    """And ends as they do, with the page made also of what is red."""
+    workspace = tmp_path / "my checkout"
+    workspace.mkdir()
+    tools = tmp_path / "pt2e-ci" / "bin"
+    tools.mkdir(parents=True)
+    for name, body in {
+        "python": "",
+        "pip": "",
+        "nox": f'printf "%s\\n" "$PT2E_CI_WITH" "$@" > {tmp_path}/nox; mkdir "$GITHUB_WORKSPACE/reports";'
+        f' touch "$GITHUB_WORKSPACE/reports/a.jsonl"; exit {code}',
+        "pt2e-ci": f'printf "%s\\n" "$@" > {tmp_path}/views',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    inputs = {
+        "PACKAGE": ".[test] numpy",
+        "REPRESENTATION": "mine:f",
+        "REQUIRE": "qnnpack",
+        "ARGUMENTS": "conv2d\nadd -x",
+    }
+    given = {"SUITE": "/suite", "SESSIONS": "test-2.4 test-2.13", "GITHUB_WORKSPACE": str(workspace)}
+    done = step(1, tmp_path, PATH=f"{tools}:{os.environ['PATH']}", **inputs, **given)
+    assert done.returncode == code, done.stderr
+    package, *arguments = (tmp_path / "nox").read_text().splitlines()
+    assert shlex.split(package) == [f"{workspace}/.[test]", "numpy"]
+    assert arguments == [
+        "-f", "/suite/noxfile.py", "-s", "test-2.4", "test-2.13", "--", "conv2d", "add", "-x",
+        "--require", "qnnpack", "--representation", "mine:f", f"--report={workspace}/reports/",
+    ]  # fmt: skip
+    reports = f"{workspace}/reports"
+    assert (tmp_path / "views").read_text().splitlines() == [
+        "report", reports, "--html", reports, "--markdown", f"{reports}/summary.md",
+    ]  # fmt: skip
+    assert (tmp_path / "output").read_text() == f"reports={reports}\n"
 
 
 RUNNER = "pt2e-ci-act-runner"
