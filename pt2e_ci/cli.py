@@ -143,6 +143,8 @@ def cells(names: tuple[str, ...], platform: str | None, *, as_json: bool, as_mat
     from pt2e_ci.cells import PLATFORMS, cell_record, load_cells, platforms
 
     selected = [cell for cell in load_cells().select(names) if cell.pull_request or not pull_request]
+    if platform is not None and not as_matrix:
+        raise InputError("--platform goes with --github: cells are listed for this machine otherwise")
     if as_matrix:
         from pt2e_ci.github import job_matrix
 

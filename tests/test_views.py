@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -17,7 +20,7 @@ from test_report import RUN, case, report
 
 from pt2e_ci.errors import InputError
 from pt2e_ci.moves import edits, load_uses
-from pt2e_ci.reports import badge
+from pt2e_ci.reports import badge, table
 from pt2e_ci.reports.diff import Kind, broke, differences, headline, markdown, text
 from pt2e_ci.reports.explain import explain
 from pt2e_ci.reports.history import changes, keep, newest, read_history
@@ -566,6 +569,48 @@ def test_hostile_report_is_one_line(tmp_path, change, says):
     assert says in line
     assert len(line) < 600
     assert not (tmp_path / "site").exists()
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text(dump(report(case("add", "vacuous", reason="\u043d\u0435\u0442"))))
+    command = [sys.executable, "-m", "pt2e_ci", "report", str(tmp_path / "a.jsonl")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "pt2e-ci: error: the output could not be written: No space left on device\n",
+    )
+    closed = subprocess.run(f"{shlex.join(command)} >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    plain = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert (plain.returncode, plain.stderr) == (0, b"")
+    assert rb"\u043d" in plain.stdout
+
+
+def test_view_goes_into_a_pipe_and_through_a_link(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(dump(report(case("add"))))
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to("there")
+    assert cli("report", path, "--junit", tmp_path / "link").returncode == 0
+    assert (tmp_path / "link").is_symlink()
+    assert "<testsuites>" in (tmp_path / "there").read_text()
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        assert cli("report", path, "--markdown", tmp_path / "pipe").returncode == 0
+        assert "| add |" in reader.stdout.read()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_narrow_terminal_shows_outcome_and_reason(monkeypatch):
+    monkeypatch.setattr(table, "width", lambda: 80)
+    shown = table.render(
+        [report(case("adaptive_avg_pool2d_ties", "vacuous", known={"reason": "r", "link": "l"}, reason="why"))],
+        color=False,
+    )
+    assert "vacuous, known" in shown
+    assert "why" in shown
+    assert max(map(len, shown.splitlines()[1:])) <= 80
 
 
 def test_older_reports_are_read(tmp_path):

@@ -81,6 +81,7 @@ def test_matrix_of_named_cells():
     ],
 )
 def test_bad_selection_is_one_line(arguments, says):
+    assert cli("cells", *arguments).returncode == 2
     done = cli("cells", *arguments, "--github")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
