@@ -85,10 +85,12 @@ def test_no_more_at_once_than_allowed(tmp_path):
 def test_interrupt_stops_all_and_keeps_what_is_done(tmp_path):
     script = textwrap.dedent(
         f"""
-        import sys
+        import signal, sys
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_matrix import GOOD, job
+        # A background job of a shell, as this may be one, is deaf to it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from pt2e_ci.matrix import Matrix
         folder = Path({str(tmp_path)!r})
         slow = "(path.parent / 'pid').write_text(str(__import__('os').getpid())); time.sleep(600)"
