@@ -40,6 +40,10 @@ SIGNS = {
 }
 """A sign for each outcome, for who does not see the color; the word stands beside it."""
 
+_SHOWN = (
+    "reason", "complaint", "stage", "structure", "engines", "exact", "digest", "numerics", "deterministic",
+    "seed_check",
+)  # fmt: skip
 _LONGEST = 1000
 _LINK = re.compile(r"https?://")
 
@@ -162,15 +166,8 @@ def _field(
     run = report.run
     programs = {name: [lines.add(line) for line in program] for name, program in (case.get("programs") or {}).items()}
     change = changed.get((run["cell"], case["name"]))
-    # What is the same in many fields is kept once; the seconds never are.
-    shared = {
-        name: case.get(name) for name in ("reason", "complaint", "stage", "structure", "engines", "exact", "digest")
-    } | {
-        "known": _safe_link(case["known"]),
-        "numerics": case["numerics"],
-        "deterministic": case["deterministic"],
-        "seed_check": case["seed_check"],
-    }
+    # What is the same in many fields is kept once, part by part; the seconds never are.
+    shown = {name: interned.add(case.get(name)) for name in _SHOWN} | {"known": interned.add(_safe_link(case["known"]))}
     return {
         "name": case["name"],
         "family": case["family"],
@@ -180,7 +177,7 @@ def _field(
         "digest": case["digest"],
         "kind": "",
         "detail": {
-            "shared": interned.add(shared),
+            "shown": interned.add(shown),
             "programs": interned.add(programs or None),
             "machine": interned.add(
                 {
@@ -194,7 +191,8 @@ def _field(
                     "build": run["build"],
                 }
             ),
-            "seconds": {name: round(value, 3) for name, value in case["seconds"].items()},
+            "stages": interned.add([*case["seconds"]]),
+            "seconds": [round(value, 3) for value in case["seconds"].values()],
             "command": command(case, report),
             "changed": list(change) if change else None,
         },

@@ -45,13 +45,13 @@ def read_all(paths: Iterable[Path]) -> list[Report]:
         InputError: one of them is not whole, a folder has none, or two are of one cell.
 
     """
-    files: dict[Path, Path] = {}
+    files: list[Path] = []
     for path in paths:
         found = files_of(path)
         if not found:
             raise InputError(f"{path} has no report: a report's name ends in .jsonl")
-        files |= {file.resolve(): file for file in found}
-    return one_of_each([read_whole_report(file) for file in files.values()])
+        files += found
+    return one_of_each([read_whole_report(file) for file in files])
 
 
 def one_of_each(reports: Sequence[Report]) -> list[Report]:

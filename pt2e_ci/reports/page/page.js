@@ -19,7 +19,7 @@
   // What free text is looked for in: the case's name, with spaces too, what is written in its row, and the reasons.
   const texts = rows.map((row, index) => [
     row.dataset.name, row.dataset.name.replaceAll("_", " "), row.dataset.family, row.cells[0].textContent,
-    ...data.fields[index].map((detail) => (detail && data.values[detail.shared].reason) || ""),
+    ...data.fields[index].map((detail) => (detail && data.values[data.values[detail.shown].reason]) || ""),
   ].join(" ").toLowerCase());
 
   // The address keeps the filters, so that a view can be sent on.
@@ -172,24 +172,24 @@
   const open = (button) => {
     const [row, column] = button.dataset.field.split(" ").map(Number);
     const detail = data.fields[row][column];
-    const shared = data.values[detail.shared];
+    const shown = Object.fromEntries(Object.entries(data.values[detail.shown]).map(([name, value]) => [name, data.values[value]]));
     const machine = data.values[detail.machine];
     document.getElementById("detail-title").textContent = `${rows[row].dataset.name} on ${machine.cell}: ${button.dataset.outcome}`;
     const body = document.getElementById("detail-body");
     body.replaceChildren();
-    paragraph(body, "Unexpected", shared.complaint);
-    paragraph(body, "Why", shared.reason);
-    paragraph(body, "Stage", shared.stage);
-    if (shared.known) {
-      paragraph(body, "Known defect", shared.known.reason);
-      if (shared.known.link) body.lastChild.append(document.createTextNode(" "), element("a", "source", { href: shared.known.link, rel: "noreferrer" }));
+    paragraph(body, "Unexpected", shown.complaint);
+    paragraph(body, "Why", shown.reason);
+    paragraph(body, "Stage", shown.stage);
+    if (shown.known) {
+      paragraph(body, "Known defect", shown.known.reason);
+      if (shown.known.link) body.lastChild.append(document.createTextNode(" "), element("a", "source", { href: shown.known.link, rel: "noreferrer" }));
     }
     if (detail.changed) paragraph(body, "Last changed", `${detail.changed[0]}, from ${detail.changed[1]}`);
     const again = element("p");
     again.append(element("strong", "Again: "), element("code", detail.command));
     body.append(again);
-    if (shared.structure) {
-      const one = shared.structure;
+    if (shown.structure) {
+      const one = shown.structure;
       paragraph(body, "Integer operators", `${one.integer} of ${one.integer + one.float}`);
       const counted = (counts) => Object.entries(counts || {}).map(([name, count]) => `${name} \u00d7 ${count}`).join(", ");
       paragraph(body, "In float", counted(one.float_operators));
@@ -200,22 +200,22 @@
           : `${near.rewrite}, all ${near.of} calls; the two part by an argument`);
       }
     }
-    numbers(body, "Differences", shared.numerics);
-    origin(body, shared.exact);
-    numbers(body, "Each engine against exact", shared.engines);
-    if (shared.seed_check) {
-      paragraph(body, "Upstream's own rule says", shared.seed_check.outcome + (typeof shared.seed_check.tolerance === "number"
-        ? `, with a tolerance of ${number(shared.seed_check.tolerance)}` : ""));
+    numbers(body, "Differences", shown.numerics);
+    origin(body, shown.exact);
+    numbers(body, "Each engine against exact", shown.engines);
+    if (shown.seed_check) {
+      paragraph(body, "Upstream's own rule says", shown.seed_check.outcome + (typeof shown.seed_check.tolerance === "number"
+        ? `, with a tolerance of ${number(shown.seed_check.tolerance)}` : ""));
     }
-    if (shared.deterministic === false) paragraph(body, "Not deterministic", "two runs on the same inputs gave other results");
+    if (shown.deterministic === false) paragraph(body, "Not deterministic", "two runs on the same inputs gave other results");
     programs(body, data.values[detail.programs]);
     body.append(element("h3", "Time and machine"));
-    body.append(list(["stage", "seconds"], Object.entries(detail.seconds).map(([name, value]) => [name, number(value)])));
+    body.append(list(["stage", "seconds"], data.values[detail.stages].map((name, index) => [name, number(detail.seconds[index])])));
     const build = machine.build && machine.build.version ? `torch ${machine.build.version}, ` : "";
     if (machine.representation !== "upstream") paragraph(body, "Representation", machine.representation);
     if (!machine.listed) paragraph(body, "Cell", "not one of the list");
     paragraph(body, "Machine", `${build}${machine.cpu.model || ""}, ${(machine.cpu.instruction_sets || []).join(" ")}, Python ${machine.python}, ${machine.started} on ${machine.host}`);
-    paragraph(body, "Digest of the integers", shared.digest);
+    paragraph(body, "Digest of the integers", shown.digest);
     dialog.showModal();
     dialog.addEventListener("close", () => button.focus(), { once: true });
   };
