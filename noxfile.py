@@ -76,7 +76,7 @@ def _use_sources(session: nox.Session) -> tuple[str, ...]:
     uses_uv = session.venv_backend in ("uv", "none")
     session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
     # pip compiles what it installs and uv does not: then every process would, where Python may not write bytecode.
-    session.env["UV_COMPILE_BYTECODE"] = "1"
+    session.env["UV_COMPILE_BYTECODE"] = os.environ.get("UV_COMPILE_BYTECODE", "1")
     return sources.uv_arguments() if uses_uv else ()
 
 
@@ -235,7 +235,7 @@ def bench_cells(session: nox.Session) -> None:
 def patterns(session: nox.Session, name: str) -> None:
     """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
     _install(session, _cell(name))
-    session.run("pytest", "tests/test_patterns.py", *session.posargs)
+    session.run("pytest", "tests/test_patterns.py", "-n", "2", *session.posargs)
 
 
 @nox.session(default=False)
