@@ -294,7 +294,7 @@ def report(
     With a history the given runs are kept in it, and the views show the last whole run of each cell that it has.
     """
     from pt2e_ci.reports.selection import read_all
-    from pt2e_ci.reports.table import render
+    from pt2e_ci.reports.table import is_terminal, render
 
     if badge and (str(badge) == "-" or badge.suffix == ".json"):
         raise InputError(f"--badge {badge} should name the picture, as badge.svg: its JSON is written beside it")
@@ -327,7 +327,7 @@ def report(
     for path, view in views.items():
         _write(path, view)
     if not views:
-        click.echo(render(reports, color=_is_terminal()), nl=False)
+        click.echo(render(reports, color=is_terminal()), nl=False)
 
 
 @main.command()
@@ -406,10 +406,6 @@ def explain(case: str, torch: str, reports: Path) -> None:
             raise unknown("case", case, case_names())
         raise InputError(f"no report of {case} on torch {version} in {reports}: run `nox -s test-{version} -- {case}`")
     click.echo("\n".join(in_words(report, record) for report, record in found), nl=False)
-
-
-def _is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _side(name: str, folder: Path) -> list[Report]:

@@ -146,9 +146,14 @@ def summary(reports: Sequence[Report]) -> str:
     )
 
 
+def is_terminal() -> bool:
+    """Tell whether standard output is a terminal; it may be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def width() -> int:
     """Return the terminal's width; a pipe has none, and a log has room for a table that is not squeezed."""
-    return shutil.get_terminal_size((140, 24)).columns if sys.stdout is not None and sys.stdout.isatty() else 140
+    return shutil.get_terminal_size((140, 24)).columns if is_terminal() else 140
 
 
 def render(reports: Sequence[Report], *, color: bool) -> str:
