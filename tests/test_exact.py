@@ -162,6 +162,42 @@ def test_products_beyond_int64(values):
     assert [squared.element(index) for index in range(4)] == [Fraction(value, 3) ** 2 for value in values]
 
 
+def test_zeros_of_a_tiny_unit_cost_no_precision():
+    """As a bias that is folded from a fresh batch norm leaves them."""
+    tiny = Real((Term(Fraction(5, 2**66), torch.arange(5)),))
+    total = tiny.plus(Real.of_floats(torch.zeros(5)))
+    assert [total.element(index) for index in range(5)] == [Fraction(5 * index, 2**66) for index in range(5)]
+    assert Real.of_floats(torch.zeros(3)).plus(Real.of_floats(torch.zeros(3))).floats().tolist() == [0.0] * 3
+
+
+def test_sums_beyond_int64():
+    real = Real((Term(Fraction(1), torch.full((1, 1, 4, 4), 2**60)),))
+    assert arithmetic.mean(real, [2, 3]).element(0) == 2**60
+    assert arithmetic.adaptive_avg_pool2d(real, [1, 1]).element(0) == 2**60
+    assert arithmetic.avg_pool2d(real, [3, 3]).element(0) == 2**60
+
+
+def test_zero_is_told_from_a_bound_without_fractions(monkeypatch):
+    monkeypatch.setattr(Real, "element", lambda real, index: pytest.fail("a fraction"))
+    zeros = Real((Term(Fraction(1, 3), torch.zeros(1000, dtype=torch.int64)),))
+    assert not zeros.is_below(Fraction(0)).any()
+    assert zeros.is_below(Fraction(1, 10**9)).all()
+
+
+def test_unexpected_exception_is_not_taken_for_want_of_an_exact_form(monkeypatch):
+    def broken(self):
+        raise ZeroDivisionError("a mistake of the oracle's own")
+
+    monkeypatch.setitem(arithmetic.OPERATORS, "relu", broken)
+    with pytest.raises(ZeroDivisionError):
+        run_exactly(symbolic_trace(lambda x: torch.relu(x)), (torch.ones(1),), runtime={})
+
+
+def test_casts_to_integers_are_no_moves():
+    program = symbolic_trace(lambda x: x.to(torch.int32).to(torch.float32))
+    assert run_exactly(program, (torch.tensor([1.75]),), runtime={}).outputs[0].tolist() == [1.0]
+
+
 @given(st.lists(st.fractions(), min_size=1, max_size=5))
 def test_common_unit(units):
     unit = common_unit(units)

@@ -21,7 +21,7 @@ from pt2e_ci.outcomes import Outcome
 ops = torch.ops.quantized_decomposed
 CASE = Case("by_hand", "linear", "Linear", ((2, 8),), Scheme.PER_TENSOR)
 WEIGHT = torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8) // 4
-IN, OUT, WEIGHT_SCALE = (0.5, 3), (0.25, 1), 0.01
+IN, OUT, WEIGHT_SCALE = (0.5, 3), (0.25, 1), 3 / 256  # floats that hold every product
 MULTIPLIER = IN[0] * WEIGHT_SCALE / OUT[0]
 
 

@@ -112,7 +112,7 @@ class Exactness:
         except Exception as error:  # a program that is no plain Q/DQ program, as another quantizer may give
             self.unavailable = one_line(error)
             return
-        self.approximated = exact.approximated
+        self.approximated = [*dict.fromkeys((*self.approximated, *exact.approximated))]
         for a, b, truth, grid in zip(reference.outputs, qdq.outputs, exact.outputs, grids, strict=True):
             if isinstance(b, torch.Tensor):
                 step = grid.steps(qdq, b) if grid else None

@@ -25,28 +25,25 @@ if TYPE_CHECKING:
 class RequantizeTruncates(IntegerRepresentation):
     """A result is truncated to a level, as by a cast, where it should be rounded."""
 
-    def beginning(self, steps: int, scale: Fraction, unit: Fraction, offset: Fraction) -> int:
+    def turn(self, steps: int) -> tuple[int, bool]:
         """Begin a level above zero at the whole step, and one below just past the step under it."""
-        if steps > 0:
-            return math.ceil((steps * scale - offset) / unit)
-        return math.floor(((steps - 1) * scale - offset) / unit) + 1
+        return (2 * steps, True) if steps > 0 else (2 * (steps - 1), False)
 
 
 class RequantizeFloors(IntegerRepresentation):
     """A result is rounded down, as by an arithmetic shift."""
 
-    def beginning(self, steps: int, scale: Fraction, unit: Fraction, offset: Fraction) -> int:
+    def turn(self, steps: int) -> tuple[int, bool]:
         """Begin a level at the whole step."""
-        return math.ceil((steps * scale - offset) / unit)
+        return 2 * steps, True
 
 
 class RequantizeHalfAway(IntegerRepresentation):
     """Ties are rounded away from zero, where the scheme is to even."""
 
-    def beginning(self, steps: int, scale: Fraction, unit: Fraction, offset: Fraction) -> int:
+    def turn(self, steps: int) -> tuple[int, bool]:
         """Give a tie to the level that is further from zero."""
-        tie = ((steps - Fraction(1, 2)) * scale - offset) / unit
-        return int(tie) if tie.denominator == 1 and steps > 0 else math.floor(tie) + 1
+        return 2 * steps - 1, steps > 0
 
 
 class RequantizeCoarseMultiplier(IntegerRepresentation):

@@ -14,6 +14,7 @@ linear, whose products are integers all the same).
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,18 +25,19 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
-from pt2e_ci.exact.arithmetic import windows
+from pt2e_ci.exact.arithmetic import window_sizes, windows
 from pt2e_ci.exact.reals import common_unit
 from pt2e_ci.operators import Kind, kind_of, name_of, named_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 aten = torch.ops.aten
 _LIMIT = 2**62
 _OPERATORS = frozenset(
     "linear conv2d matmul add mul relu hardtanh max_pool2d avg_pool2d adaptive_avg_pool2d mean cat".split()
 )
+_BETWEEN = ("quantize_per_tensor", "dequantize_per_tensor", "dequantize_per_channel")
 _MOVES = frozenset("view reshape flatten permute transpose contiguous clone squeeze unsqueeze slice select".split())
 
 
@@ -62,6 +64,11 @@ class Integers:
     low: Fraction | None = None
     high: Fraction | None = None
     runtime: Node | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse integers that int64 may not hold."""
+        if self.largest >= _LIMIT:
+            raise NoIntegerFormError
 
     @property
     def is_plain(self) -> bool:
@@ -106,7 +113,13 @@ class IntegerRepresentation:
         for node in qdq.graph.nodes:
             self._values[node] = self._translate(node)
         self._graph.eliminate_dead_code()
-        return GraphModule(self._root, self._graph)
+        # Called as the Q/DQ program is: with dicts, lists and keywords where it takes and gives them.
+        self._graph.set_codegen(qdq.graph._codegen)
+        program = GraphModule(self._root, self._graph)
+        for name in ("_in_spec", "_out_spec"):
+            if name in vars(qdq):
+                setattr(program, name, vars(qdq)[name])
+        return program
 
     # What becomes of each node.
 
@@ -120,17 +133,17 @@ class IntegerRepresentation:
         if node.op == "call_module":
             return None  # it checks guards, and gives nothing
         kind, name = kind_of(node.target), name_of(node.target)
-        if kind is Kind.QDQ and name.startswith(("quantize_per", "dequantize_per")):
-            arguments = _resolve(named_arguments(node), self._values)
-            return self.quantize(**arguments) if name.startswith("quantize") else self.dequantize(**arguments)
-        if kind is Kind.QDQ and name in ("quantize_affine", "dequantize_affine"):
-            arguments = _resolve(named_arguments(node), self._values)
-            return getattr(self, name)(self._shape_of(node.all_input_nodes[0]), **arguments)
-        if name in _OPERATORS and self.is_rewritten(node):
-            self.shape, self.other_shape = (self._shape_of(node.all_input_nodes[index]) for index in (0, -1))
-            arguments = {"input" if key == "self" else key: value for key, value in named_arguments(node).items()}
-            with contextlib.suppress(NoIntegerFormError):
-                return getattr(self, name)(**_resolve(arguments, self._values))
+        with contextlib.suppress(NoIntegerFormError):
+            if kind is Kind.QDQ and name in _BETWEEN:
+                arguments = _resolve(named_arguments(node), self._values)
+                return self.quantize(**arguments) if name.startswith("quantize") else self.dequantize(**arguments)
+            if kind is Kind.QDQ and name in ("quantize_affine", "dequantize_affine"):
+                arguments = _resolve(named_arguments(node), self._values)
+                return getattr(self, name)(self._shape_of(node.all_input_nodes[0]), **arguments)
+            if name in _OPERATORS and self.is_rewritten(node):
+                self.shape, self.other_shape = (self._shape_of(node.all_input_nodes[index]) for index in (0, -1))
+                arguments = {"input" if key == "self" else key: value for key, value in named_arguments(node).items()}
+                return _call(getattr(self, name), _resolve(arguments, self._values))
         if name in _MOVES and isinstance(self._values.get(node.all_input_nodes[0]), Integers):
             source = self._values[node.all_input_nodes[0]]
             if source.axis is None:
@@ -147,6 +160,8 @@ class IntegerRepresentation:
 
     def quantize(self, input: Any, **grid: Any) -> Any:
         """Take a tensor to levels: floats by rounding, integers by boundaries."""
+        if not _is_whole(grid["zero_point"]):
+            raise NoIntegerFormError
         scale = grid["scale"]
         rest = {
             "zero_point": grid["zero_point"],
@@ -174,6 +189,8 @@ class IntegerRepresentation:
 
     def dequantize(self, input: Any, **grid: Any) -> Any:
         """Keep levels as integers, with what one of them stands for."""
+        if not _is_whole(grid.get("zero_point", grid.get("zero_points"))):
+            raise NoIntegerFormError
         if isinstance(input, torch.Tensor):
             return self.weight(_weight(input, **grid))
         scale, zero_point = grid["scale"], grid["zero_point"]
@@ -213,9 +230,9 @@ class IntegerRepresentation:
     ) -> Node:
         """Return the levels of integers, by comparing them with where each level begins."""
         first, last = self.level_range(value, scale, zero_point, low, high)
+        turns = [self.turn(level - zero_point) for level in range(first + 1, last + 1)]
         begins = [
-            [self.beginning(level - zero_point, scale, unit, offset) for level in range(first + 1, last + 1)]
-            for unit, offset in zip(value.units, value.offsets, strict=True)
+            beginnings(turns, scale, unit, offset) for unit, offset in zip(value.units, value.offsets, strict=True)
         ]
         boundaries = self.constant(torch.tensor(begins, dtype=torch.int64))
         if value.axis is None:
@@ -236,11 +253,12 @@ class IntegerRepresentation:
             high = min(high, max(low, round(value.high / scale) + zero_point))
         return low, high
 
-    def beginning(self, steps: int, scale: Fraction, unit: Fraction, offset: Fraction) -> int:
-        """Return the least integer whose real value rounds to `steps` of the grid, or to more; ties go to even."""
-        tie = ((steps - Fraction(1, 2)) * scale - offset) / unit
-        belongs = tie.denominator == 1 and steps % 2 == 0
-        return max(-_LIMIT, min(_LIMIT, int(tie) if belongs else math.floor(tie) + 1))
+    def turn(self, steps: int) -> tuple[int, bool]:
+        """Return where the rounding turns to `steps` of the grid, in half steps, and whether that point is theirs.
+
+        It is half a step before; the point is a tie, which goes to even.
+        """
+        return 2 * steps - 1, steps % 2 == 0
 
     # Operators, by the names and arguments of aten.
 
@@ -267,8 +285,6 @@ class IntegerRepresentation:
         levels = self.weight_levels(weight)
         count = math.prod(weight.levels.shape[1:])
         largest = x.largest * int(levels.abs().max()) * count
-        if largest >= _LIMIT:
-            raise NoIntegerFormError
         channels = weight.levels.shape[0]
         scales = weight.scales * channels if len(weight.scales) == 1 else weight.scales
         offsets = (Fraction(0),) * channels if bias is None else self.bias(bias, x, scales)
@@ -289,8 +305,6 @@ class IntegerRepresentation:
         unit = common_unit(scales)
         factors = [int(scale / unit) for scale in scales]
         largest = x.largest * int(levels.abs().max()) * length * max(factors)
-        if largest >= _LIMIT:
-            raise NoIntegerFormError
         # (..., length) to (groups, tokens, size), times (groups, size, rows), each group then in the common unit.
         tokens = self.call(aten.reshape.default, x.node, [-1, groups, weight.size])
         by_group = levels.reshape(rows, groups, weight.size).permute(1, 2, 0).contiguous()
@@ -387,16 +401,17 @@ class IntegerRepresentation:
         kernel_size: Any,
         stride: Any = (),
         padding: Any = 0,
-        *rest: Any,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> Integers:
-        """Add up each window; that a sum is a mean is in the unit."""
+        """Add up each window; padding adds 0, for the zero point is subtracted already."""
         self._need_plain(input)
-        if rest or padding not in (0, [0, 0], [0]):
-            raise NoIntegerFormError
-        sizes = [*kernel_size] * (2 // len(kernel_size))
-        count = self.window_size(math.prod(sizes))
-        node = self.call(aten.avg_pool2d.default, input.node, kernel_size, stride, padding, False, True, 1)
-        return Integers(node, (input.units[0] / count,), input.largest * math.prod(sizes))
+        node = self.call(aten.avg_pool2d.default, input.node, kernel_size, stride, padding, ceil_mode, True, 1)
+        options = (kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
+        area = math.prod([*kernel_size] * (2 // len(kernel_size)))
+        sums = Integers(node, input.units, input.largest * area)
+        return self._means(sums, window_sizes(self.shape[-2:], *options))
 
     def adaptive_avg_pool2d(self, input: Integers, output_size: Sequence[int]) -> Integers:
         """Add up each window, windows of several sizes brought to one."""
@@ -404,17 +419,26 @@ class IntegerRepresentation:
         height, width = self.shape[-2:]
         rows, columns = (windows(length, size) for length, size in zip((height, width), output_size, strict=True))
         counts = rows.sum(1, keepdim=True) * columns.sum(1)
-        least = math.lcm(*set(counts.flatten().tolist()))
         sums = self.call(aten.matmul.default, self.constant(rows), input.node)
         sums = self.call(aten.matmul.default, sums, self.constant(columns.T.contiguous()))
-        node = self.call(aten.mul.Tensor, sums, self.constant(least // counts))
-        return Integers(node, (input.units[0] / self.window_size(least),), input.largest * least * height * width)
+        return self._means(Integers(sums, input.units, input.largest * int(counts.max())), counts)
 
-    def mean(self, input: Integers, dim: Sequence[int], keepdim: bool = False) -> Integers:
-        """Add up over dimensions; that a sum is a mean is in the unit."""
+    def _means(self, sums: Integers, counts: torch.Tensor) -> Integers:
+        """Divide sums by whole numbers that broadcast against them: sums of fewer are multiplied, and a unit divided.
+
+        `sums` has one unit.
+        """
+        least = math.lcm(*set(counts.flatten().tolist()))
+        factors = least // counts
+        node = sums.node if bool((factors == 1).all()) else self.call(aten.mul.Tensor, sums.node, self.constant(factors))
+        return Integers(node, (sums.units[0] / self.window_size(least),), sums.largest * int(factors.max()))
+
+    def mean(self, input: Integers, dim: Sequence[int] | None = None, keepdim: bool = False) -> Integers:
+        """Add up over dimensions, or all; that a sum is a mean is in the unit."""
         self._need_plain(input)
-        count = math.prod(self.shape[dimension] for dimension in dim)
-        node = self.call(aten.sum.dim_IntList, input.node, [*dim], keepdim)
+        dimensions = [*dim] if dim else [*range(len(self.shape))]
+        count = math.prod(self.shape[dimension] for dimension in dimensions)
+        node = self.call(aten.sum.dim_IntList, input.node, dimensions, keepdim)
         return Integers(node, (input.units[0] / self.window_size(count),), input.largest * count)
 
     def window_size(self, count: int) -> int:
@@ -489,6 +513,37 @@ class IntegerRepresentation:
         if axis is None:
             return numbers[0]
         return self.constant(torch.tensor(numbers, dtype=torch.float64).reshape([-1] + [1] * (-axis - 1)))
+
+
+def beginnings(turns: Sequence[tuple[int, bool]], scale: Fraction, unit: Fraction, offset: Fraction) -> list[int]:
+    """Return the least integer of each level: the first whose real value, ``unit * integer + offset``, is at its turn.
+
+    `turns` is where each level begins, in half steps of `scale`, and whether that very point belongs to it.
+    """
+    steps, shift = scale / unit, offset / unit
+    factor, constant = steps.numerator * shift.denominator, 2 * steps.denominator * shift.numerator
+    divisor = 2 * steps.denominator * shift.denominator
+    found = []
+    for half_steps, belongs in turns:
+        integer, rest = divmod(half_steps * factor - constant, divisor)
+        found.append(max(-_LIMIT, min(_LIMIT, integer if belongs and not rest else integer + 1)))
+    return found
+
+
+def _is_whole(zero_point: Any) -> bool:
+    """Tell whether zero points are integers, or floats that are: some quantizers choose real ones."""
+    if isinstance(zero_point, torch.Tensor):
+        return bool((zero_point == zero_point.round()).all())
+    return not isinstance(zero_point, float) or zero_point.is_integer()
+
+
+def _call(operator: Callable[..., Integers], arguments: dict[str, Any]) -> Integers:
+    """Call an operator, if it takes these arguments: an overload may have others."""
+    try:
+        inspect.signature(operator).bind(**arguments)
+    except TypeError:
+        raise NoIntegerFormError from None
+    return operator(**arguments)
 
 
 def _weight(levels: torch.Tensor, **grid: Any) -> Weight:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from pt2e_ci.exact.reals import Real, Term, product
+from pt2e_ci.exact.reals import NoExactFormError, Real, Term, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,12 +120,9 @@ def avg_pool2d(
 ) -> Real:
     """Return the mean of each window."""
     window = (kernel_size, stride or None, padding, ceil_mode)
-    sums = self.map(lambda integers: F.avg_pool2d(integers, *window, divisor_override=1))
-    ones = torch.ones(self.shape[-2:]).unsqueeze(0)
-    inside = F.avg_pool2d(ones, *window, divisor_override=1)
-    # How much of a window lies on the tensor, and the mean over ones, give what torch divides by.
-    divisors = (inside / F.avg_pool2d(ones, *window, count_include_pad, divisor_override)).round().to(torch.int64)
-    return _divide(sums, divisors)
+    area = math.prod([*kernel_size] * (2 // len(kernel_size)))
+    sums = self.linear(lambda integers: F.avg_pool2d(integers, *window, divisor_override=1), area)
+    return _divide(sums, window_sizes(self.shape[-2:], *window, count_include_pad, divisor_override))
 
 
 def adaptive_avg_pool2d(self: Real, output_size: Sequence[int | None] | int) -> Real:
@@ -134,15 +131,16 @@ def adaptive_avg_pool2d(self: Real, output_size: Sequence[int | None] | int) -> 
     rows, columns = (
         windows(length, length if size is None else size) for length, size in zip(self.shape[-2:], sizes, strict=True)
     )
-    sums = self.map(lambda integers: rows @ integers @ columns.T)
-    return _divide(sums, rows.sum(1, keepdim=True) * columns.sum(1))
+    sizes_of_windows = rows.sum(1, keepdim=True) * columns.sum(1)
+    sums = self.linear(lambda integers: rows @ integers @ columns.T, int(sizes_of_windows.max()))
+    return _divide(sums, sizes_of_windows)
 
 
 def mean(self: Real, dim: Sequence[int] | int | None = None, keepdim: bool = False) -> Real:
     """Return the mean over dimensions."""
     dimensions = [*range(len(self.shape))] if dim is None else [dim] if isinstance(dim, int) else [*dim]
     count = math.prod(self.shape[dimension] for dimension in dimensions)
-    return self.map(lambda integers: integers.sum(dimensions, keepdim)).times(Fraction(1, count))
+    return self.linear(lambda integers: integers.sum(dimensions, keepdim), count).times(Fraction(1, count))
 
 
 def cat(tensors: Sequence[Real], dim: int = 0) -> Real:
@@ -169,6 +167,22 @@ def cat(tensors: Sequence[Real], dim: int = 0) -> Real:
     return total
 
 
+def window_sizes(
+    shape: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int] | None,
+    padding: Sequence[int] | int,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> torch.Tensor:
+    """Return what an average pooling divides the sum of each window by, over a tensor of this height and width."""
+    ones = torch.ones(1, *shape)
+    inside = F.avg_pool2d(ones, kernel_size, stride, padding, ceil_mode, divisor_override=1)
+    means = F.avg_pool2d(ones, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return (inside / means).round().to(torch.int64)
+
+
 def windows(length: int, count: int) -> torch.Tensor:
     """Return a matrix of 0 and 1: which of `length` values fall into each of `count` windows."""
     rows = torch.zeros(count, length, dtype=torch.int64)
@@ -183,14 +197,14 @@ def _constant(value: float, like: Real) -> Real:
 
 def _one_term(real: Real) -> Term:
     if len(real.terms) > 1:
-        raise NotImplementedError("numbers too far apart to be compared as integers of one unit")
+        raise NoExactFormError("numbers too far apart to be compared as integers of one unit")
     return real.terms[0]
 
 
 def _divide(sums: Real, divisors: torch.Tensor) -> Real:
     """Divide by whole numbers that broadcast against the sums."""
     least = math.lcm(*set(divisors.flatten().tolist()))
-    return sums.map(lambda integers: integers * (least // divisors)).times(Fraction(1, least))
+    return sums.linear(lambda integers: integers * (least // divisors), least).times(Fraction(1, least))
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {

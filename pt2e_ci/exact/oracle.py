@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map
 
 from pt2e_ci.exact.arithmetic import MOVES, OPERATORS, SAME
-from pt2e_ci.exact.reals import Real, product, scaled
+from pt2e_ci.exact.reals import NoExactFormError, Real, product, scaled
 from pt2e_ci.exact.rounding import Rounding, to_levels
 from pt2e_ci.operators import Kind, call_of, kind_of, name_of, named_arguments
 
@@ -117,7 +118,11 @@ class _Runner(Interpreter):
             arguments = {key: self._value(value) for key, value in named_arguments(n).items()}
             if name in _DEQUANTIZE:
                 return _dequantize(arguments)
-            levels = self.exact.levels[n] = _quantize(arguments, self._rounding)
+            try:
+                levels = _quantize(arguments, self._rounding)
+            except NoExactFormError:
+                levels = self._approximate(n).to(torch.int64)
+            self.exact.levels[n] = levels
             return self._operands.get(n, levels)
         if kind is Kind.STATISTIC and n.users and all(user in self._runtime for user in n.users):
             return None  # a range, from which come scales that are given
@@ -126,21 +131,38 @@ class _Runner(Interpreter):
             return super().run_node(n)
         try:
             return self._operate(n, name, args, kwargs)
-        except Exception:  # no exact form of this operator, of these operands, or of this overload
+        except NoExactFormError:
             return self._approximate(n)
 
     def _operate(self, node: Node, name: str, args: Any, kwargs: Any) -> Any:
-        """Compute an operator exactly; raise if it cannot be."""
-        if name in SAME:
-            return args[0]
+        """Compute an operator exactly.
+
+        Raises:
+            NoExactFormError: it cannot be: this operator, this overload of it, or on these operands.
+
+        """
         if name == "getitem" and not isinstance(args[0], Real):
             return args[0][args[1]]
-        if name in MOVES:
+        if (name in SAME or name in MOVES) and isinstance(args[0], Real):
+            if any(isinstance(value, torch.dtype) and not value.is_floating_point for value in (*args, *kwargs.values())):
+                raise NoExactFormError(f"{name} to integers")
+            if name in SAME:
+                return args[0]
             moved = [self._call(node, (term.integers, *args[1:]), kwargs) for term in args[0].terms]
             return args[0].of_parts(moved)
-        return OPERATORS[name](
-            **{key.removeprefix("_"): self._real(value) for key, value in named_arguments(node).items()}
-        )
+        operator = OPERATORS.get(name)
+        if operator is None:
+            raise NoExactFormError(name)
+        # By the names of its schema; a function of Python has none, and takes the same in the same order.
+        named = {key.removeprefix("_"): self._real(value) for key, value in named_arguments(node).items()}
+        positional = () if named else [self._real(value) for value in node.args]
+        try:
+            bound = inspect.signature(operator).bind(*positional, **(named or node.kwargs))
+        except TypeError:
+            raise NoExactFormError(f"{name} with other arguments") from None
+        if not isinstance(next(iter(bound.arguments.values())), Real | list):
+            raise NoExactFormError(f"{name} of other operands")
+        return operator(*bound.args, **bound.kwargs)
 
     def _approximate(self, node: Node) -> Any:
         """Compute an operator in float64, or in float32 where it will have nothing else."""
@@ -149,7 +171,7 @@ class _Runner(Interpreter):
             result = self._call(node, *tree_map(partial(_as_float, torch.float64), (args, kwargs)))
         except Exception:  # such as a product with a float32 that is the module's own
             result = self._call(node, *tree_map(partial(_as_float, torch.float32), (args, kwargs)))
-        if any(_is_float(leaf) for leaf in tree_flatten(result)[0]):
+        if any(_is_float(leaf) for leaf in tree_flatten(result)[0]) or _is(node, _QUANTIZE):
             self.exact.approximated.append(name_of(call_of(node)[0]) if node.op != "call_module" else str(node.target))
         return tree_map(lambda value: Real.of_floats(value, exact=False) if _is_float(value) else value, result)
 
@@ -169,7 +191,7 @@ class _Runner(Interpreter):
             return [self._real(item) for item in argument]
         value = self._value(argument)
         if isinstance(argument, Node) and isinstance(value, torch.Tensor):
-            return Real.of_floats(value)
+            return Real.of_floats(value) if _is_float(value) else Real.of_integers(value, Fraction(1))
         return value
 
 
@@ -182,17 +204,30 @@ def _quantize(arguments: dict[str, Any], rounding: Rounding) -> torch.Tensor:
         levels = torch.empty(real.shape, dtype=torch.int64)
         for index, (step, offset) in enumerate(zip(scales, zero_points, strict=True)):
             inside = blocks == index
-            levels[inside] = to_levels(real.map(partial(_masked, inside)), Fraction(step), offset, low, high, rounding)
+            part = real.map(partial(_masked, inside))
+            levels[inside] = to_levels(part, Fraction(step), _whole(offset), low, high, rounding)
         return levels
     if "axis" not in arguments:
-        scale, zero_point = _rational(arguments["scale"]), int(arguments["zero_point"])
+        scale, zero_point = _rational(arguments["scale"]), _whole(arguments["zero_point"])
         return to_levels(real, scale, zero_point, low, high, rounding)
     axis, scales = arguments["axis"], arguments["scales"].flatten().tolist()
     channels = [
-        to_levels(real.map(partial(_select, axis, index)), Fraction(scale), int(zero_point), low, high, rounding)
+        to_levels(real.map(partial(_select, axis, index)), Fraction(scale), _whole(zero_point), low, high, rounding)
         for index, (scale, zero_point) in enumerate(zip(scales, arguments["zero_points"].tolist(), strict=True))
     ]
     return torch.stack(channels, axis)
+
+
+def _whole(zero_point: Any) -> int:
+    """Return a zero point that rounded steps are added to.
+
+    Raises:
+        NoExactFormError: it is no integer, and so neither is their sum, which kernels make one in ways of their own.
+
+    """
+    if float(zero_point) != round(float(zero_point)):
+        raise NoExactFormError("a quantize operator with a zero point between levels")
+    return int(zero_point)
 
 
 def _blocks(arguments: dict[str, Any], shape: torch.Size) -> tuple[torch.Tensor, list[float], list[int]]:
@@ -219,17 +254,25 @@ def _dequantize(arguments: dict[str, Any]) -> Real:
     levels = arguments["input"].to(torch.int64)
     if "block_size" in arguments:
         blocks, scales, zero_points = _blocks(arguments, levels.shape)
-        shifted = levels - torch.tensor(zero_points, dtype=torch.int64)[blocks]
-        spread = torch.tensor(scales, dtype=torch.float64)[blocks]
-        return product(Real.of_integers(shifted, Fraction(1)), Real.of_floats(spread), torch.mul, 1)
+        shifted = _shifted(levels, torch.tensor(zero_points)[blocks])
+        return product(shifted, Real.of_floats(torch.tensor(scales, dtype=torch.float64)[blocks]), torch.mul, 1)
     if "axis" not in arguments:
-        return Real.of_integers(levels - int(arguments["zero_point"]), _rational(arguments["scale"]))
+        return _shifted(levels, torch.as_tensor(arguments["zero_point"])).times(_rational(arguments["scale"]))
     axis = arguments["axis"]
     shape = [1] * levels.dim()
     shape[axis] = -1
     zero_points = arguments["zero_points"]
-    offset = 0 if zero_points is None else zero_points.to(torch.int64).reshape(shape)
-    return scaled(levels - offset, [Fraction(scale) for scale in arguments["scales"].flatten().tolist()], axis)
+    shifted = _shifted(levels, torch.zeros(1) if zero_points is None else zero_points.reshape(shape))
+    scales = [Fraction(scale) for scale in arguments["scales"].flatten().tolist()]
+    first, *others = (scaled(term.integers, scales, axis).times(term.unit) for term in shifted.terms)
+    return reduce(Real.plus, others, first)
+
+
+def _shifted(levels: torch.Tensor, zero_points: torch.Tensor) -> Real:
+    """Return levels less zero points, which may lie between levels."""
+    if not zero_points.is_floating_point() or bool((zero_points == zero_points.round()).all()):
+        return Real.of_integers(levels - zero_points.to(torch.int64), Fraction(1))
+    return Real.of_integers(levels, Fraction(1)).plus(Real.of_floats(-zero_points))
 
 
 def _rational(scale: Any) -> Fraction:

@@ -25,6 +25,10 @@ _UNIT = 2.0**-53
 _INFINITE = Fraction(2) ** 200
 
 
+class NoExactFormError(Exception):
+    """These operands, or this operator, have no exact form here."""
+
+
 @dataclass(frozen=True)
 class Term:
     """A rational and a tensor of int64 that it is the unit of."""
@@ -86,8 +90,12 @@ class Real:
         return self.terms[0].integers.shape
 
     def reduced(self) -> Real:
-        """Return the same numbers in as few terms as int64 allows."""
-        terms = [_without_twos(term) for term in self.terms]
+        """Return the same numbers in as few terms as int64 allows.
+
+        A term of zeros has a unit that means nothing, and would scale another's integers beyond int64.
+        """
+        terms = [_without_twos(term) for term in self.terms if term.largest]
+        terms = terms or [Term(Fraction(1), torch.zeros_like(self.terms[0].integers))]
         while len(terms) > 1:
             a, b = terms[0], terms[1]
             unit = common_unit((a.unit, b.unit))
@@ -100,6 +108,17 @@ class Real:
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Real:
         """Apply to each term's integers a function that only moves or picks them."""
         return Real(tuple(Term(term.unit, function(term.integers)) for term in self.terms), self.exact)
+
+    def linear(self, function: Callable[[torch.Tensor], torch.Tensor], growth: int) -> Real:
+        """Apply to each term's integers a linear function, which makes them `growth` times as large at most."""
+        waiting, terms = [*self.terms], []
+        while waiting:
+            term = waiting.pop()
+            if term.largest * growth < _LIMIT:
+                terms.append(Term(term.unit, function(term.integers)))
+            else:
+                waiting += _halves(term)
+        return Real(tuple(terms), self.exact).reduced()
 
     def of_parts(self, parts: Sequence[Any]) -> Any:
         """Return these numbers, moved: `parts` holds each term's integers, or several tensors of them for each."""
@@ -156,8 +175,9 @@ class Real:
         value, error = self.approximately()
         below = (value < float(bound)).contiguous()
         if self.exact:
-            # The bound's float64, and the difference, are rounded too.
-            unsettled = (value - float(bound)).abs() <= error + (value.abs() + abs(float(bound))) * 2 * _UNIT
+            # The bound's float64, and the difference, are rounded too. Without an error a number is 0, and so settled.
+            slack = (value.abs() + abs(float(bound))) * 2 * _UNIT
+            unsettled = ((value - float(bound)).abs() <= error + slack) & (error > 0)
             flat = below.view(-1)
             for index in unsettled.reshape(-1).nonzero().flatten().tolist():
                 flat[index] = self.element(index) < bound
