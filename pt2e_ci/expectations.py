@@ -12,8 +12,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from pt2e_ci.cells import FLOWS, Cell
 from pt2e_ci.errors import InputError
+from pt2e_ci.files import read_toml
 from pt2e_ci.outcomes import Outcome, Result, Stage
-from pt2e_ci.toml_files import entry_lines, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,10 +93,18 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the expectations say of an outcome: `known` holds reason and link, `complaint` why it is red."""
+    """What the expectations say of an outcome.
 
-    known: dict[str, str] | None
-    complaint: str | None
+    Attributes:
+        known: reason and link of the defect that it is known for.
+        complaint: why it is red.
+        change: in a word: it is ``new``, ``worse`` than the known defect, or the known defect is ``gone``.
+
+    """
+
+    known: dict[str, str] | None = None
+    complaint: str | None = None
+    change: str | None = None
 
 
 class Expectations:
@@ -111,18 +119,18 @@ class Expectations:
         """Compare a result with what is expected of its case here."""
         case, outcome = result.name, result.outcome
         expected = next((e for e in self._entries if e.applies(case, self._cell, self._machine)), None)
-        if expected is None or outcome is Outcome.SKIP:
-            ok = outcome in (Outcome.PASS, Outcome.SKIP)
-            return Verdict(None, None if ok else f"{outcome} is not an outcome that {case} is known for here")
+        if outcome is Outcome.SKIP or (expected is None and outcome is Outcome.PASS):
+            return Verdict()
+        if expected is None:
+            return Verdict(None, f"{outcome} is not an outcome that {case} is known for here", "new")
         if outcome is Outcome.PASS:
-            return Verdict(
-                None, f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})"
-            )
+            gone = f"the known {expected.outcome} is gone: remove its entry, or narrow it ({expected.where})"
+            return Verdict(None, gone, "gone")
         if outcome is not expected.outcome:
-            return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({expected.where})")
+            return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({expected.where})", "new")
         if worse := expected.exceeded_by(result):
-            return Verdict(None, f"more than the known {expected.outcome}: {worse} ({expected.where})")
-        return Verdict({"reason": expected.reason, "link": expected.link}, None)
+            return Verdict(None, f"more than the known {expected.outcome}: {worse} ({expected.where})", "worse")
+        return Verdict({"reason": expected.reason, "link": expected.link})
 
 
 def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> list[Expectation]:
@@ -130,10 +138,10 @@ def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = 
 
     Raises:
         InputError: the file cannot be read, or an entry is malformed, names no case or no cell, or overlaps
-            with an earlier one; with the line.
+            with an earlier one; with its number.
 
     """
-    text, document = read_toml(path)
+    document = read_toml(path)
     if stray := sorted(document.keys() - {"known"}):
         raise InputError(f"{path}: unknown table {stray[0]!r}: only [[known]] belongs here")
     entries = document.get("known", [])
@@ -141,10 +149,10 @@ def load_expectations(cases: Iterable[str], cells: Iterable[Cell], path: Path = 
         raise InputError(f"{path}: 'known' must be an array of tables, written as [[known]]")
 
     cases, cells = list(cases), list(cells)
-    lines = entry_lines(text, "known", len(entries))
     found: list[Expectation] = []
-    for entry, line in zip(entries, lines, strict=True):
-        expectation = _expectation(entry, f"{path}:{line}")
+    for number, entry in enumerate(entries, 1):
+        name = f" ({entry['case']})" if isinstance(entry, dict) and isinstance(entry.get("case"), str) else ""
+        expectation = _expectation(entry, f"{path}: [[known]] {number}{name}")
         _check_against(expectation, cases, cells, found)
         found.append(expectation)
     return found

@@ -60,6 +60,19 @@ def job_matrix(cells: Sequence[Cell], platforms: Sequence[str]) -> dict[str, lis
     return {"include": jobs}
 
 
+def tox_settings(cells: Sequence[Cell]) -> str:
+    """Return tox's settings, as pyproject.toml holds them: an environment for each cell, and tox-gh-actions' map.
+
+    On GitHub Actions the variable ``TORCH`` names the cell that a job is of.
+    """
+    session = 'commands = [["nox", "-s", "{}", "--", {{ replace = "posargs", extend = true }}]]'
+    listed = "\n".join(f'  "{cell.tox}",' for cell in cells)
+    head = f"[tool.tox]\nno_package = true\nenv_list = [\n{listed}\n]\n"
+    tables = [f"[tool.tox.env.{cell.tox}]\n{session.format(cell.session)}\n" for cell in cells]
+    lines = "\n".join(f"{cell.name}: {cell.tox}" for cell in cells)
+    return "\n".join([head, *tables, f'[tool.tox."gh-actions:env"]\nTORCH = """\n{lines}\n"""\n'])
+
+
 def complaints(needs: Mapping[str, Any], matrix: object, reports: Path) -> list[str]:
     """Say why a run of workflows is not good; nothing if it is.
 

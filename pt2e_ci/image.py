@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.cells import CELLS_FILE, PLATFORMS
 from pt2e_ci.errors import InputError, one_line
-from pt2e_ci.matrix import Job, Matrix, default_at_once
 from pt2e_ci.reports.record import check_writable, keep_report, read_report
 from pt2e_ci.sources import SETTING, Sources, host_sources
 
@@ -36,10 +34,10 @@ if TYPE_CHECKING:
 CONTAINER_LABEL = "org.pytorch.pt2e-ci.run"
 _REPOSITORY = "pt2e-ci"
 _LAST_LINES = 40
-# What the suite writes beside its report: what workers tell, and kept pattern graphs, of some 10 MB.
+# What the suite writes beside its report: what workers tell.
 _SCRATCH_SIZE = "1g"
 _KILLED = 137
-_STEP = re.compile(r"#\d+ (?P<step>\[[\w -]+ \d+/\d+\]|exporting to image)")
+_PROCESSES = 512
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,16 @@ class Image:
         return f"{_REPOSITORY}:{self.cell.name}-{self.platform.partition('/')[2]}"
 
     @property
-    def cell_id(self) -> str:
-        """The cell's id, which names its report."""
-        return self.cell.id(PLATFORMS[self.platform])
+    def cell_ids(self) -> list[str]:
+        """The ids that the cell's report may have: one for each Python that the image's base may have."""
+        return [self.cell.on(python).id(PLATFORMS[self.platform]) for python in self.cell.pythons]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may use: memory in bytes, processes and threads, and seconds."""
+    """What a container may use: memory, as the engine writes it (4g), and seconds."""
 
-    memory: int
-    processes: int
+    memory: str
     seconds: float
 
 
@@ -91,8 +88,7 @@ def connect() -> docker.DockerClient:
             client = docker.DockerClient(base_url=where, tls=context.TLSConfig or False)
         client.ping()
     except (docker.errors.DockerException, OSError, ValueError) as error:
-        causes = list(_causes(error))
-        if any(isinstance(cause, PermissionError) for cause in causes):
+        if "Permission denied" in str(error):
             raise InputError(
                 "no permission to use Docker's socket: add this user to the group docker, or use sudo"
             ) from None
@@ -118,14 +114,6 @@ def _engine_works(what: str) -> Iterator[None]:
         raise InputError(f"{what}: {one_line(error)}") from None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, and all that led to it; urllib3 hands some on as arguments."""
-    yield error
-    for cause in (error.__cause__, error.__context__, *error.args):
-        if isinstance(cause, BaseException) and cause is not error:
-            yield from _causes(cause)
-
-
 def native_platform(client: docker.DockerClient) -> str:
     """Return the engine's own platform."""
     with _engine_works("the engine does not say what it is"):
@@ -133,34 +121,15 @@ def native_platform(client: docker.DockerClient) -> str:
     return f"{version['Os']}/{version['Arch']}"
 
 
-def here(client: docker.DockerClient, image: Image) -> dict[str, str] | None:
-    """Return what an image's labels say of it (``revision``), or None if it is not on the engine."""
-    import docker
-
-    with _engine_works(f"{image.tag} cannot be looked up"):
-        try:
-            labels = client.images.get(image.tag).labels
-        except docker.errors.ImageNotFound:
-            return None
-    return {"revision": labels.get("org.opencontainers.image.revision", "")}
-
-
 def build(images: Sequence[Image], root: Path, base: str | None = None) -> None:
     """Build images from the checkout at `root`, each under its tag; `base` takes the place of each cell's own.
 
     Raises:
-        InputError: there is no Dockerfile or no buildx, the engine has no such platform, or a build failed.
+        InputError: there is no Dockerfile, no docker, or a build failed.
 
     """
     if not is_checkout(root):
         raise InputError(f"{root} is no checkout of pt2e-ci, which images are built from: change to one")
-    has = _built_platforms()
-    for image in images:
-        if image.platform not in has:
-            raise InputError(
-                f"this engine cannot build for {image.platform}, only for {', '.join(has)}: set up qemu"
-                " (docker run --privileged --rm tonistiigi/binfmt --install all)"
-            )
     for image in images:
         _build(image, root, base or image.cell.base)
 
@@ -170,28 +139,16 @@ def is_checkout(root: Path) -> bool:
     return (root / "Dockerfile").is_file() and (root / "pt2e_ci" / CELLS_FILE.name).is_file()
 
 
-def _built_platforms() -> list[str]:
-    """Return the platforms that buildx builds for."""
-    docker_command = shutil.which("docker")
-    if docker_command is None:
-        raise InputError(
-            "the docker command, which builds images, is not on PATH: install docker-cli and docker-buildx"
-        )
-    done = subprocess.run(  # noqa: S603 - docker, with fixed arguments
-        [docker_command, "buildx", "inspect", "--bootstrap"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-        raise InputError(f"docker buildx, which builds images, does not work (is docker-buildx installed?): {words}")
-    lines = [line.partition(":")[2] for line in done.stdout.splitlines() if line.strip().startswith("Platforms:")]
-    if not (names := [platform.strip(" *") for line in lines for platform in line.split(",")]):
-        raise InputError("docker buildx names no platform that it builds for: see `docker buildx ls`")
-    return names
-
-
 def _build(image: Image, root: Path, base: str | None) -> None:
     with tempfile.TemporaryDirectory(prefix="pt2e-ci-build-") as folder:
-        _follow(build_command(image, root, base, Path(folder)), f"the image {image.tag}")
+        command = build_command(image, root, base, Path(folder))
+        if shutil.which(command[0]) is None:
+            raise InputError("the docker command is not on PATH: install docker-cli and docker-buildx")
+        if subprocess.run(command, check=False).returncode:  # noqa: S603 - docker, with arguments of our own
+            raise InputError(
+                f"the image {image.tag} could not be built: docker has said why, above (for another architecture, set"
+                " up qemu: docker run --privileged --rm tonistiigi/binfmt --install all)"
+            )
 
 
 def build_command(image: Image, root: Path, base: str | None, folder: Path) -> list[str]:
@@ -200,7 +157,7 @@ def build_command(image: Image, root: Path, base: str | None, folder: Path) -> l
     given = [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
     # The address of an index may hold a password, and an image tells with which arguments it was built.
     given += [f"--secret=id=torch-index,env={SETTING}"] if os.environ.get(SETTING) else []
-    command = ["docker", "buildx", "build", "--progress=plain", "--load", f"--platform={image.platform}"]
+    command = ["docker", "buildx", "build", "--load", f"--platform={image.platform}"]
     return [*command, f"--tag={image.tag}", *given, *_sources_of(image, host_sources(), folder), str(root)]
 
 
@@ -255,41 +212,6 @@ def _sources_of(image: Image, sources: Sources, folder: Path) -> list[str]:
     return arguments
 
 
-def _follow(command: Sequence[str], what: str) -> None:
-    """Run a build and show where it is; if it fails, show its last lines."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    last: deque[str] = deque(maxlen=_LAST_LINES)
-    steps: set[str] = set()
-    process = subprocess.Popen(  # noqa: S603 - docker, with arguments of our own
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    try:
-        with console.status(f"{what}: building") if console.is_terminal else contextlib.nullcontext() as status:
-            for line in process.stdout or ():
-                text = line.rstrip()
-                if not text:
-                    continue
-                last.append(text)
-                if status is not None:
-                    status.update(f"{what}: {text[:100]}")
-                elif (step := _STEP.match(text)) and step["step"] not in steps:
-                    steps.add(step["step"])
-                    console.print(f"{what}: {text[:100]}", markup=False, soft_wrap=True)
-        code = process.wait()
-    finally:
-        process.terminate()
-        process.wait()
-    if code:
-        for line in last:
-            console.print(line, markup=False, soft_wrap=True)
-        # After it some clients show where to read more.
-        errors = [line for line in last if line.startswith("ERROR")]
-        raise InputError(f"{what} could not be built: {[*last, *errors][-1] if last else f'docker exited with {code}'}")
-    console.print(f"{what}: built", markup=False, soft_wrap=True)
-
-
 def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], folder: Path, limits: Limits) -> int:
     """Run the suite in a container of an image, and put its report into `folder`; return its exit code.
 
@@ -304,8 +226,7 @@ def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], fol
     """
     import docker
 
-    report = folder / f"{image.cell_id}.jsonl"
-    check_writable(report)
+    check_writable(folder / f"{image.cell_ids[0]}.jsonl")
     build_it = f"pt2e-ci image build --torch {image.cell.name} --platform {image.platform}"
     with _engine_works(f"{image.tag} cannot run"):
         try:
@@ -314,7 +235,7 @@ def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], fol
                 [*arguments, "--report", "-"],
                 platform=image.platform,
                 environment=_passed(os.environ),
-                labels={CONTAINER_LABEL: image.cell_id},
+                labels={CONTAINER_LABEL: image.cell.name},
                 network_mode="none",
                 read_only=True,
                 tmpfs={"/tmp": f"size={_SCRATCH_SIZE},mode=1777"},  # noqa: S108 - in the container
@@ -322,12 +243,12 @@ def run(client: docker.DockerClient, image: Image, arguments: Sequence[str], fol
                 security_opt=["no-new-privileges"],
                 mem_limit=limits.memory,
                 memswap_limit=limits.memory,
-                pids_limit=limits.processes,
+                pids_limit=_PROCESSES,
             )
         except docker.errors.ImageNotFound:
             raise InputError(f"there is no image {image.tag}: build it with `{build_it}`") from None
         try:
-            return _attend(container, image, report, limits)
+            return _attend(container, image, folder, limits)
         finally:
             _remove(container)
 
@@ -338,27 +259,13 @@ def _remove(container: Container) -> None:
         container.remove(force=True)
 
 
-def plan(
-    images: Sequence[Image], folder: Path, arguments: Sequence[str], at_once: int | None, limits: Limits
-) -> Matrix:
-    """Return the matrix of runs of images, each a command of its own: ``pt2e-ci image run``."""
-    options = [f"--memory={limits.memory}b", f"--processes={limits.processes}", f"--minutes={limits.seconds / 60}"]
-    jobs = []
-    for image in images:
-        command = [sys.executable, "-m", "pt2e_ci", "image", "run", "--torch", image.cell.name]
-        command += ["--platform", image.platform, "--reports", str(folder), *options, "--", *arguments]
-        report = folder / f"{image.cell_id}.jsonl"
-        jobs.append(Job(f"{image.cell.name} {image.platform}", command, report, report.with_suffix(".log")))
-    return Matrix(jobs, at_once or default_at_once(limits.memory / 2**30))
-
-
 def _passed(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that reach the suite in a container, too: how many workers, and how long a case may take."""
     names = ("PYTEST_XDIST_AUTO_NUM_WORKERS", "PYTEST_TIMEOUT")
     return {name: environment[name] for name in names if name in environment}
 
 
-def _attend(container: Container, image: Image, report: Path, limits: Limits) -> int:
+def _attend(container: Container, image: Image, folder: Path, limits: Limits) -> int:
     """Start a container, hand its output on until it ends, and keep its report."""
     late = threading.Event()
 
@@ -371,7 +278,7 @@ def _attend(container: Container, image: Image, report: Path, limits: Limits) ->
     stream = container.attach(stdout=True, stderr=True, stream=True, demux=True)
     said: deque[str] = deque(maxlen=_LAST_LINES)
     with tempfile.TemporaryDirectory(prefix="pt2e-ci-") as scratch:
-        part = Path(scratch, report.name)
+        part = Path(scratch, "report.jsonl")
         try:
             container.start()
             timer.start()
@@ -395,12 +302,9 @@ def _attend(container: Container, image: Image, report: Path, limits: Limits) ->
         except InputError as error:
             words = str(error).replace(str(part), "its output")
             raise InputError(f"{image.tag} ended with exit code {code} and no report: {words}") from None
-    if given.run["cell"] != image.cell_id:
-        raise InputError(
-            f"{image.tag} holds {given.run['cell']}, not {image.cell_id}: build it again, on a base with Python"
-            f" {image.cell.python}"
-        )
-    sys.stderr.write(f"report: {keep_report(report, given)}\n")
+    if given.run["cell"] not in image.cell_ids:
+        raise InputError(f"{image.tag} holds {given.run['cell']}, not {image.cell_ids[0]}: build it again")
+    sys.stderr.write(f"report: {keep_report(folder / (given.run['cell'] + '.jsonl'), given)}\n")
     return code
 
 
@@ -409,7 +313,7 @@ def _problem(code: int, state: Mapping[str, Any], said: str, late: bool, limits:
     if late:
         return f"was stopped after {limits.seconds / 60:g} minutes: allow more by --minutes"
     if state["OOMKilled"]:
-        return f"ran out of memory at {limits.memory / 2**20:g} MiB: allow more by --memory"
+        return f"ran out of memory at {limits.memory}: allow more by --memory"
     if code == _KILLED:
         return "was killed from outside"
     if "exec format error" in said:

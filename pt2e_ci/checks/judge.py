@@ -41,7 +41,7 @@ class Judgement:
     numerics: dict[str, Any]
     exact: dict[str, Any]
     engines: dict[str, Any]
-    seed_check: dict[str, Any]
+    seed_check: dict[str, Any] | None
     deterministic: bool
     digest: str | None
     seconds: dict[str, float]
@@ -82,7 +82,7 @@ def judge(
     keep = [*qdq_levels, *runtime_scales(grids), *exactness.keep_of_qdq]
 
     comparison, digest, deterministic = Comparison(), Digest(), True
-    seed: dict[str, Any] = {}
+    seed: dict[str, Any] | None = None
     for given in inputs:
         expected = replay(qdq, given.tensors, keep)
         actual = replay(reference, given.tensors, [*levels, *exactness.keep_of_reference])
@@ -90,7 +90,7 @@ def judge(
             if isinstance(b, torch.Tensor):
                 comparison.add(a, b, grid.steps(expected, b) if grid else None)
         exactness.add(given.tensors, expected, actual, grids)
-        if not seed:
+        if case.seed_rule and seed is None:
             seed = seed_check(case.seed_rule, qdq, reference, expected.outputs, actual.outputs)
         _take_in(digest, given.label, (expected.kept, qdq_levels), (actual.kept, levels))
         # The case is run twice, for a program must not depend on what ran before.

@@ -207,6 +207,8 @@ class IntegerRepresentation:
 
     def dequantize_affine(self, shape: torch.Size, **grid: Any) -> Integers | GroupedWeight:
         """Keep levels as integers, activations with the scale of their token, weights with that of their group."""
+        if not _is_whole(grid["zero_point"]):
+            raise NoIntegerFormError
         if isinstance(grid["input"], torch.Tensor):
             return GroupedWeight(grid["input"], grid["block_size"][-1], grid["scale"], grid["zero_point"])
         scale, zero_point = (self._of_tokens(shape, grid[name]) for name in ("scale", "zero_point"))
@@ -430,7 +432,8 @@ class IntegerRepresentation:
         """
         least = math.lcm(*set(counts.flatten().tolist()))
         factors = least // counts
-        node = sums.node if bool((factors == 1).all()) else self.call(aten.mul.Tensor, sums.node, self.constant(factors))
+        same = bool((factors == 1).all())
+        node = sums.node if same else self.call(aten.mul.Tensor, sums.node, self.constant(factors))
         return Integers(node, (sums.units[0] / self.window_size(least),), sums.largest * int(factors.max()))
 
     def mean(self, input: Integers, dim: Sequence[int] | None = None, keepdim: bool = False) -> Integers:

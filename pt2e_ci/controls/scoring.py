@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pt2e_ci.cases.catalogue import CASES, UPSTREAM
+from pt2e_ci.cases.catalogue import CASES
 from pt2e_ci.cases.inputs import input_sets
 from pt2e_ci.checks.judge import Judgement, judge
 from pt2e_ci.controls.faults import FAULTS, describe
@@ -93,7 +93,7 @@ class Controls:
             if judgement.outcome is not Outcome.PASS:
                 self.failed.append(Catch(case.name, judgement.outcome, judgement.reason or ""))
                 continue
-            counts = case in UPSTREAM and judgement.seed_check["outcome"] == Outcome.PASS
+            counts = _passes_upstreams_rule(judgement)
             self._prepared.append(_Prepared(case, qdq, sets, exact, counts))
 
     def score(self, name: str) -> Score:
@@ -110,7 +110,7 @@ class Controls:
                     continue
                 judgement: Judgement = judge(prepared.case, prepared.qdq, program, None, prepared.sets)
                 outcome, reason = judgement.outcome, judgement.reason or ""
-                seed = judgement.seed_check["outcome"] != Outcome.PASS
+                seed = not _passes_upstreams_rule(judgement)
             except Exception as error:  # a program that fails is caught, too
                 outcome, reason, seed = Outcome.ERROR, one_line(error), True
             if outcome is not Outcome.PASS and caught is None:
@@ -118,6 +118,10 @@ class Controls:
             if seed and prepared.seed_counts and seed_caught is None:
                 seed_caught = prepared.case.name
         return Score(name, describe(name), caught, seed_caught)
+
+
+def _passes_upstreams_rule(judgement: Judgement) -> bool:
+    return judgement.seed_check is not None and judgement.seed_check["outcome"] == Outcome.PASS
 
 
 def _same_program(a: GraphModule, b: GraphModule) -> bool:

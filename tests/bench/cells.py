@@ -59,7 +59,6 @@ def main() -> None:
                     [str(environment(cell)), "-m", "pytest", "-q", "-p", "no:xdist", str(SEED_PROCEDURE)]
                 )
         total = sum(upstream[name] for name in names)
-        seconds([*matrix, *names])  # leaves pattern graphs
         fresh = seconds([*matrix, "--fresh", f"--arguments={' '.join(case.name for case in UPSTREAM)}", *names])
         seconds([*matrix, *names])  # leaves reports that may be reused
         unchanged = seconds([*matrix, *names])

@@ -1,4 +1,4 @@
-"""How time and memory grow: with the number of cases, and with the size of a tensor in the numeric checks.
+"""How time and memory grow: with the number of cases, with the size of a tensor, and on a network that people ship.
 
     python tests/bench/growth.py [--largest N] [--output DIR]
 
@@ -11,14 +11,22 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import torch
 
-from pt2e_ci.cases.catalogue import CASES
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from networks import mobilenet_v2
+
+from pt2e_ci.cases.catalogue import CASES, Scheme
 from pt2e_ci.cells import current_cell
 from pt2e_ci.checks.numerics import Comparison
+from pt2e_ci.controls.integer import integer_representation
+from pt2e_ci.exact.oracle import run_exactly
+from pt2e_ci.flows.exporting import export
 from pt2e_ci.flows.homes import import_home
 from pt2e_ci.flows.patterns import PatternGraphs
 from pt2e_ci.running import run_case
@@ -67,6 +75,30 @@ def cases() -> str:
     return "\n".join(lines) + "\n"
 
 
+def network(size: int) -> str:
+    model, inputs = mobilenet_v2(size)
+    home = import_home(current_cell().flow)
+    made: dict[str, float] = {}
+
+    def timed(name, function):
+        started = time.perf_counter()
+        result = function()
+        made[name] = time.perf_counter() - started
+        return result
+
+    graph = timed("export", lambda: export(model, inputs))
+    prepared = timed("prepare", lambda: home.prepare(graph, home.quantizer(Scheme.PER_TENSOR)))
+    prepared(*inputs)
+    qdq = timed("convert", lambda: home.convert(prepared))
+    exact = timed("one exact run", lambda: run_exactly(qdq, inputs, runtime={}))
+    program = timed("integer representation", lambda: integer_representation(qdq))
+    same = torch.equal(program(*inputs).double(), exact.outputs[0])
+    lines = [f"| MobileNetV2, {size} x {size} | Seconds |", "| --- | --- |"]
+    lines += [f"| {name} | {took:.1f} |" for name, took in made.items()]
+    approximated = ", ".join(exact.approximated) or "nothing"
+    return "\n".join(lines) + f"\n\nApproximated: {approximated}; exact and integer program agree: {same}.\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--largest", type=int, default=100_000_000)
@@ -74,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = f"{tensors(arguments.largest)}\n{cases()}"
+    text = f"{network(224)}\n{tensors(arguments.largest)}\n{cases()}"
     (arguments.output / "growth.md").write_text(text)
     print(text)
 

@@ -3,7 +3,7 @@
     python tests/bench/speed.py [--rounds N] [--output DIR]
 
 Every round runs each command once, so that whatever else the machine does falls on all of them alike. A ratio is
-taken within a round; the table gives its median, least and greatest. Writes speed.md and speed.svg.
+taken within a round; the table gives its median, least and greatest. Writes speed.md.
 """
 
 from __future__ import annotations
@@ -37,21 +37,17 @@ class Measured:
     mebibytes: float = 0
 
 
-def commands(kept: Path) -> dict[str, Measured]:
+def commands() -> dict[str, Measured]:
     python = [sys.executable]
-    suite = [*python, "-m", "pt2e_ci", "run", *(case.name for case in UPSTREAM), "--fresh", "-q"]
-    every = [*python, "-m", "pt2e_ci", "run", "--fresh", "-q"]
-    warm, cold = f"--pattern-cache={kept / 'warm'}", f"--pattern-cache={kept / 'cold'}"
+    suite = [*python, "-m", "pt2e_ci", "run", *(case.name for case in UPSTREAM), "-q"]
     seed = Path(__file__).with_name("seed_procedure.py")
     found = {
         FLOOR: [*python, "-c", IMPORTS[current_cell().flow]],
         SEED: [*python, "-m", "pytest", "-q", "-p", "no:xdist", str(seed)],
-        "suite, no graphs kept": [*suite, "--pattern-cache=off", "-n1"],
-        "suite, cold": [*suite, cold, "-n1"],
-        "suite, warm": [*suite, warm, "-n1"],
-        "suite, warm, two workers": [*suite, warm, "-n2"],
-        "suite, warm, not isolated": [*suite, warm, "-n0"],
-        "suite, warm, every case": [*every, warm],
+        "suite, one worker": [*suite, "-n1"],
+        "suite, two workers": [*suite, "-n2"],
+        "suite, not isolated": [*suite, "-n0"],
+        "suite, every case": [*python, "-m", "pt2e_ci", "run", "-q"],
     }
     return {name: Measured(command) for name, command in found.items()}
 
@@ -86,44 +82,21 @@ def table(results: dict[str, Measured]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(results: dict[str, Measured], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    names = [*results][::-1]
-    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
-    medians = [statistics.median(results[name].seconds) for name in names]
-    spread = [
-        [median - min(results[name].seconds) for median, name in zip(medians, names, strict=True)],
-        [max(results[name].seconds) - median for median, name in zip(medians, names, strict=True)],
-    ]
-    axes.barh(names, medians, xerr=spread, color="#4477aa")
-    axes.set_xlabel("seconds, whole command (median, least and greatest)")
-    axes.set_title(f"The seed's eight tests on torch {current_cell().torch}")
-    figure.savefig(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("reports", "bench"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    results = commands()
     with tempfile.TemporaryDirectory() as scratch:
-        kept = Path(scratch)
-        results = commands(kept)
-        measure(Measured(results["suite, warm"].command), kept)  # fills the cache, and the disk's
+        measure(Measured(results["suite, one worker"].command), Path(scratch))  # fills the disk's cache
         for number in range(arguments.rounds):
             for name, measured in results.items():
-                for file in (kept / "cold").glob("*"):
-                    file.unlink()
-                measure(measured, kept)
+                measure(measured, Path(scratch))
                 print(f"round {number + 1}: {name}: {measured.seconds[-1]:.1f} s", file=sys.stderr, flush=True)
     text = table(results)
     (arguments.output / "speed.md").write_text(text)
-    plot(results, arguments.output / "speed.svg")
     print(text)
 
 
