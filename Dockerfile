@@ -2,13 +2,17 @@
 #
 # Build arguments:
 #   TORCH  the cell, by its name in pt2e_ci/cells.toml
-#   BASE   an image of Debian or Ubuntu that has, or installs, the cell's Python; by tag or by digest
+#   BASE   an image of Debian or Ubuntu that has, or installs, a Python of the cell; by tag or by digest
 # Beside them, none of which stays in the image:
 #   --build-context wheels=DIR                     a folder of wheels, where no index has them
 #   --secret id=pip,src=FILE                       pip's configuration: indexes, credentials
 #   --secret id=ca,src=FILE                        certificates to trust beside the public ones' place
 #   --secret id=torch-index,env=PT2E_CI_TORCH_INDEX   where torch comes from: cpu, host, or the address of an index
 ARG BASE=debian:bookworm-slim
+
+# What a stage trusts: the given certificates, else what the base has or names.
+ARG TRUST="for ca in /run/secrets/ca \${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt; \
+do if [ -e \$ca ]; then export SSL_CERT_FILE=\$ca PIP_CERT=\$ca; break; fi; done"
 
 # Empty, unless the build context of that name takes its place.
 FROM scratch AS wheels
@@ -39,8 +43,7 @@ RUN { test -e /etc/ssl/certs/ca-certificates.crt && python3 -m venv /tools 2>/de
       apt-get install -y --no-install-recommends ca-certificates python3-venv; \
       python3 -m venv /tools; \
     }
-ARG TRUST="for ca in /run/secrets/ca \${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt; \
-do if [ -e \$ca ]; then export SSL_CERT_FILE=\$ca PIP_CERT=\$ca; break; fi; done"
+ARG TRUST
 
 # The package is built apart, so that nothing of its building is left below.
 FROM tools AS package
@@ -57,8 +60,7 @@ RUN SOURCE_DATE_EPOCH=315532800 \
 
 FROM system AS cell
 ARG TORCH=2.13
-ARG TRUST="for ca in /run/secrets/ca \${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt; \
-do if [ -e \$ca ]; then export SSL_CERT_FILE=\$ca PIP_CERT=\$ca; break; fi; done"
+ARG TRUST
 # With a date set, bytecode is kept by the digest of its source, and stays good when files are dated anew.
 ARG PIP="env SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore /tools/bin/pip --python /opt/pt2e-ci/bin/python install"
 ENV PATH=/opt/pt2e-ci/bin:$PATH
@@ -70,11 +72,14 @@ RUN --mount=from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=type=tmpfs,target=/tmp \
+    --mount=source=pt2e_ci/cells.toml,target=/tmp/pt2e_ci/cells.toml \
     --mount=source=pt2e_ci/errors.py,target=/tmp/pt2e_ci/errors.py \
+    --mount=source=pt2e_ci/pythons.py,target=/tmp/pt2e_ci/pythons.py \
     --mount=source=pt2e_ci/sources.py,target=/tmp/pt2e_ci/sources.py \
     --mount=source=pt2e_ci/locks/${TORCH}/torch.txt,target=/tmp/torch.txt \
     --mount=type=secret,id=torch-index \
     touch /tmp/start; \
+    python -B /tmp/pt2e_ci/pythons.py "${TORCH}"; \
     eval "${TRUST}"; \
     # An older BuildKit gives a secret as a file alone.
     PT2E_CI_TORCH_INDEX=$(cat /run/secrets/torch-index 2>/dev/null || true) PYTHONPATH=/tmp PIP_FIND_LINKS=/wheels \

@@ -1,4 +1,4 @@
-"""The sessions of the project: one for each cell of pt2e_ci/cells.toml, and the project's own checks."""
+"""What to type: `nox -s test-2.13` runs the suite on one torch, `nox -s tests` the project's own tests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+if sys.version_info < (3, 11):  # noqa: UP036 - nox itself runs on it
+    sys.stderr.write("nox: pt2e-ci needs Python 3.11 or later, and this is %d.%d\n" % sys.version_info[:2])  # noqa: UP031
+    sys.exit(2)
 
 import nox
 import nox.manifest
@@ -18,8 +23,10 @@ import nox.manifest
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
+from pt2e_ci import environments  # noqa: E402
+from pt2e_ci.cases.catalogue import leading_names, select_cases  # noqa: E402
 from pt2e_ci.cells import Cell, load_cells  # noqa: E402
-from pt2e_ci.errors import InputError  # noqa: E402
+from pt2e_ci.errors import InputError, unknown  # noqa: E402
 from pt2e_ci.locks import (  # noqa: E402
     BUILD_LOCK,
     BUILD_PYTHON,
@@ -51,95 +58,106 @@ TESTED_CELL = "2.13"
 WITH = "PT2E_CI_WITH"
 """The variable that names what a cell's environment holds beside its lock: your package, with your representation."""
 
-
-def _cells() -> tuple[Cell, ...]:
-    try:
-        return load_cells().cells
-    except InputError as error:
-        sys.exit(f"nox: {error}")
-
-
-def _cell(name: str) -> Cell:
-    return next(cell for cell in _cells() if cell.name == name)
-
-
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
-def _use_sources(session: nox.Session) -> tuple[str, ...]:
-    """Have the session's installer take packages from where torch is; return the arguments that it needs for that."""
-    try:
-        sources, note = torch_sources()
-    except InputError as error:
-        session.error(str(error))
-    session.log(note)
-    uses_uv = session.venv_backend in ("uv", "none")
-    session.env.update(sources.uv_environment() if uses_uv else sources.pip_environment())
-    # pip compiles what it installs and uv does not: then every process would, where Python may not write bytecode.
-    session.env["UV_COMPILE_BYTECODE"] = os.environ.get("UV_COMPILE_BYTECODE", "1")
-    return sources.uv_arguments() if uses_uv else ()
+# What ends a CI job should reach the command that nox runs, as Ctrl-C does.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _install(session: nox.Session, cell: Cell, *groups: str, package: str = ".") -> None:
-    """Install what a cell's lock holds, this project as it stands, and some of its dependency groups."""
+def _stop(error: InputError) -> NoReturn:
+    """Say what is wrong in one line, and end nox with 2."""
+    sys.stderr.write(f"nox: {error}\n")
+    sys.exit(2)
+
+
+try:
+    CELLS = load_cells().cells
+except InputError as error:
+    _stop(error)
+
+
+def _cell(name: str) -> Cell:
+    return next(cell for cell in CELLS if cell.name == name)
+
+
+def _uv() -> str:
     try:
+        from uv import find_uv_bin
+
+        uv: str | None = find_uv_bin()
+    except ImportError:
+        uv = shutil.which("uv")
+    if uv is None:
+        raise InputError("uv, which makes environments, is neither beside nox nor on PATH: pip install uv")
+    listed = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False).stdout.strip()
+    there = next((path for path in (Path(listed), *Path(listed).parents) if path.exists()), Path("/"))
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"uv cannot write its cache, {listed}: set UV_CACHE_DIR to a folder that can be written")
+    return uv
+
+
+def _with() -> list[str]:
+    try:
+        return shlex.split(os.environ.get(WITH, ""))
+    except ValueError as error:
+        raise InputError(f"{WITH} cannot be read as a shell would: {error}") from None
+
+
+def _environment(
+    session: nox.Session, cell: Cell, *groups: str, package: str | None = None, python: str | None = None
+) -> str:
+    """Make this session's environment of a cell's lock, or keep the one that is there; return its interpreter.
+
+    `groups` are the project's dependency groups that it holds, too; `package` is installed anew in each run; `python`
+    is the one of the cell's Pythons that it must be of.
+    """
+    wanted = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
+    folder = ROOT / ".nox" / session.name.replace(".", "-")
+    try:
+        extras = _with() + ([package] if package else [])
         check_lock(cell, PROJECT["project"]["dependencies"])
         check_seal(BUILD_LOCK, PROJECT["build-system"]["requires"], BUILD_PYTHON)
+        uv = _uv()
+        sources, note = torch_sources()
+        session.log(note)
+        interpreter = environments.find_python(uv, cell.on(python) if python else cell, folder)
+        if interpreter.note:
+            session.log(interpreter.note)
+        # Compiled when installed: every process would do it, where Python may not write bytecode.
+        settings = {"UV_COMPILE_BYTECODE": "1"} | os.environ | sources.uv_environment()
+
+        def run_uv(*arguments: str) -> None:
+            session.run_install(uv, *arguments, env=settings, external=True, silent=arguments[1] != "install")
+
+        path = environments.make(folder, cell, interpreter, ROOT, sources, groups=wanted, extras=extras, uv=run_uv)
     except InputError as error:
-        session.error(str(error))
-    arguments = _use_sources(session)
-    lock = LOCKS / cell.name
-    session.install(*arguments, "--require-hashes", "--no-deps", "-r", str(lock / DEPENDENCIES), "-r", str(BUILD_LOCK))
-    try:
-        # With its dependencies: all of a CPU build's are there by now, and a CUDA build brings its own.
-        session.install(*arguments, "-r", str(lock / TORCH))
-    except nox.command.CommandFailed:
-        session.error(
-            f"torch {cell.torch} could not be installed for Python {cell.python}: set {SETTING} to an index that"
-            " has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
-        )
-    session.install("--no-build-isolation", "--no-deps", "-e", ".")
-    extras = shlex.split(os.environ.get(WITH, ""))
-    extras += [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
-    if package != ".":
-        extras.append(f"-e{package}")
-    if extras:
-        session.install(*arguments, *extras)
+        _stop(error)
+    session.env["PATH"] = f"{path.parent}{os.pathsep}{os.environ['PATH']}"
+    return str(path)
 
 
-def _has_python(version: str) -> bool:
-    """Tell whether an interpreter can be had: this one, one on PATH, or one that uv knows of."""
-    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return True
-    commands = [[f"python{version}", "--version"], ["uv", "python", "find", "--no-python-downloads", version]]
-    return any(
-        shutil.which(command[0]) and subprocess.run(command, capture_output=True, check=False).returncode == 0
-        for command in commands
-    )
+def _run(session: nox.Session, *command: str) -> None:
+    """Run what may be stopped: it then writes what is whole, for which nox allows less than it takes."""
+    session.run(*command, external=True, terminate_timeout=5.0)
 
 
 def _add_cell_session(cell: Cell) -> None:
-    flow = "torch.ao" if cell.flow == "torch.ao" else f"torchao {cell.torchao}"
-    found = _has_python(cell.python)
-
     def run_suite(session: nox.Session) -> None:
-        if not found:
-            session.error(
-                f"Python {cell.python} is not on this machine: install it, and see that python{cell.python} is on PATH"
-            )
-        _install(session, cell)
-        own = any(argument == "--report" or argument.startswith("--report=") for argument in session.posargs)
-        # Names of cases come before any option.
-        session.run("python", "-m", "pt2e_ci", "run", *session.posargs, *([] if own else [f"--report={ROOT}/reports/"]))
+        try:
+            select_cases(leading_names(session.posargs))
+        except InputError as error:
+            _stop(error)
+        python = _environment(session, cell)
+        _run(session, python, "-m", "pt2e_ci", "run", *session.posargs)
 
+    flow = "torch.ao" if cell.flow == "torch.ao" else f"torchao {cell.torchao}"
     run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
-    # Without its interpreter a session gets no environment: it only says what is missing.
-    backend = None if found else "none"
-    python = cell.python if found else False
-    nox.session(name=cell.session, python=python, tags=["cell"], default=False, venv_backend=backend)(run_suite)
+    nox.session(name=cell.session, python=False, tags=["cell"], default=False, venv_backend="none")(run_suite)
 
 
-for each in _cells():
+for each in CELLS:
     _add_cell_session(each)
 
 
@@ -147,7 +165,7 @@ for each in _cells():
 def matrix(session: nox.Session) -> None:
     """Run cells side by side, all or those named after --, and print the merged table."""
     session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "dev"))
-    session.run("python", "-m", "pt2e_ci", "matrix", *session.posargs)
+    _run(session, "python", "-m", "pt2e_ci", "matrix", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="none")
@@ -170,57 +188,68 @@ def lock(session: nox.Session) -> None:
             session.log(f"the locks of {len(cells)} cells are what cells.toml and pyproject.toml ask for")
             return
     except InputError as error:
-        session.error(str(error))
-    arguments = _use_sources(session)
+        _stop(error)
+    try:
+        _uv()
+        sources, note = torch_sources()
+    except InputError as error:
+        _stop(error)
+    session.log(note)
+    session.env.update(sources.uv_environment())
+    arguments = sources.uv_arguments()
     options = ["--upgrade"] * asked.upgrade + [f"--upgrade-package={name}" for name in asked.upgrade_package]
-    _compile(session, BUILD_PYTHON, build, BUILD_LOCK, *arguments, *options)
+    _compile(session, [BUILD_PYTHON], build, BUILD_LOCK, *arguments, *options)
     seal(BUILD_LOCK, build, BUILD_PYTHON)
     for cell in cells:
         folder = LOCKS / cell.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TORCH).write_text(f"torch=={cell.torch}\n", encoding="utf-8")
         wanted = requirements(cell, project)
-        _compile(session, cell.python, wanted, folder / DEPENDENCIES, *arguments, *options)
+        _compile(session, cell.pythons, wanted, folder / DEPENDENCIES, *arguments, *options)
         if cuda := [name for name in read_pins(folder / DEPENDENCIES) if name.startswith(("nvidia-", "cuda-"))]:
             session.error(f"the torch {cell.torch} at hand is a CUDA build, which needs {cuda[0]}: set {SETTING}")
         seal(folder / DEPENDENCIES, wanted, cell.python)
 
 
-def _compile(session: nox.Session, python: str, wanted: Sequence[str], target: Path, *arguments: str) -> None:
-    """Lock requirements in a file, whose pins stay where they can, and see that both architectures have wheels."""
-    try:
-        from uv import find_uv_bin
-    except ImportError:
-        session.error("uv, which makes locks, is not installed beside nox: pip install uv")
-    compile_ = (find_uv_bin(), "pip", "compile")
-    common = ("--quiet", "--generate-hashes", "--only-binary", ":all:", "--python-version", python)
+def _compile(
+    session: nox.Session, cell_pythons: Sequence[str], wanted: Sequence[str], target: Path, *arguments: str
+) -> None:
+    """Lock requirements in a file, whose pins stay where they can.
+
+    It is made for the first Python on x86-64; what it holds must have wheels for the others and for arm64, too.
+    """
+    compile_ = (_uv(), "pip", "compile", "--quiet", "--generate-hashes", "--only-binary", ":all:")
     made_by = ("--custom-compile-command", "nox -s lock", "--no-annotate", "--no-emit-package", "torch")
+    first, *others = cell_pythons
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "requirements.in")
+        source, scratch = Path(folder, "requirements.in"), ("--output-file", str(Path(folder, "other.txt")))
         source.write_text("\n".join(wanted), encoding="utf-8")
-        to = ("--output-file", str(target))
-        x86 = ("--python-platform", "x86_64-manylinux_2_28")
-        session.run(*compile_, str(source), *common, *made_by, *x86, *to, *arguments, external=True)
-        to = ("--output-file", str(Path(folder, "aarch64.txt")))
-        arm = ("--no-deps", "--python-platform", "aarch64-manylinux_2_28")
-        session.run(*compile_, str(target), *common, *arm, *to, external=True)
+        x86, arm = (("--python-platform", f"{machine}-manylinux_2_28") for machine in ("x86_64", "aarch64"))
+        made = ("--python-version", first, *x86, "--output-file", str(target))
+        session.run(*compile_, str(source), *made_by, *made, *arguments, external=True)
+        for python, platform in [(first, arm), *((python, x86) for python in others)]:
+            there = ("--no-deps", "--python-version", python, *platform, *scratch)
+            session.run(*compile_, str(target), *made_by, *there, external=True)
 
 
-@nox.session
+@nox.session(default=False, python=False, venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the project's own tests, on the torch of one cell of this Python."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    cells = [cell for cell in _cells() if cell.python == here] or [*_cells()]
-    _install(session, next((cell for cell in cells if cell.name == TESTED_CELL), cells[-1]), "tests")
-    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
+    """Run the project's own tests, on the torch of one cell, and on this Python if it is one of the cell's."""
+    mine = [cell for cell in CELLS if HERE in cell.pythons]
+    chosen = next((cell for cell in mine or CELLS if cell.name == TESTED_CELL), mine[-1] if mine else CELLS[-1])
+    python = _environment(session, chosen, "tests", python=HERE if mine else None)
+    # Two workers on two cores, where more threads would only wait for one another; and some hundred processes, which
+    # should not each compile this package.
+    session.env.update({"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""})
+    _run(session, python, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=False, venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure the suite's speed as ratios to upstream's procedure, and how it grows; --rounds N after --."""
-    _install(session, _cell(TESTED_CELL), "bench")
-    session.run("python", "tests/bench/speed.py", *session.posargs)
-    session.run("python", "tests/bench/growth.py")
+    python = _environment(session, _cell(TESTED_CELL))
+    session.run(python, "tests/bench/speed.py", *session.posargs, external=True)
+    session.run(python, "tests/bench/growth.py", external=True)
 
 
 @nox.session(name="bench-cells", default=False)
@@ -230,40 +259,45 @@ def bench_cells(session: nox.Session) -> None:
     session.run("python", "tests/bench/cells.py", *session.posargs)
 
 
-@nox.session(default=False)
-@nox.parametrize("name", ["2.4", "2.13"], ids=["2.4", "2.13"])
-def patterns(session: nox.Session, name: str) -> None:
-    """Convert every case with kept pattern graphs and without, and compare; on a torch.ao and a torchao cell."""
-    _install(session, _cell(name))
-    session.run("pytest", "tests/test_patterns.py", "-n", "2", *session.posargs)
+@nox.session(default=False, python=False, venv_backend="none")
+def patterns(session: nox.Session) -> None:
+    """Hold the pattern graphs that are kept against upstream's own, on the cells named after --."""
+    try:
+        cells = load_cells().select(session.posargs)
+    except InputError as error:
+        _stop(error)
+    for cell in cells:
+        python = _environment(session, cell)
+        session.run(python, "-m", "pytest", "tests/test_patterns.py", external=True)
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=False, venv_backend="none")
 def executorch(session: nox.Session) -> None:
     """Run the suite beside ExecuTorch, whose XNNPACK delegate is then measured, too."""
-    cell = _cell(TESTED_CELL)
-    _install(session, cell, package=".[executorch]")
+    python = _environment(session, _cell(TESTED_CELL), package="-e.[executorch]")
     # A report of its own: the cell's is of an environment without ExecuTorch.
     arguments = [*session.posargs, f"--report={ROOT}/reports/executorch/", "--require=executorch"]
-    session.run("python", "-m", "pt2e_ci", "run", *arguments)
-    session.run("pytest", "tests/test_delegate.py")
+    _run(session, python, "-m", "pt2e_ci", "run", *arguments)
+    session.run(python, "-m", "pytest", "tests/test_delegate.py", external=True)
+
+
+@nox.session(default=False, python=False, venv_backend="none")
+def canary(session: nox.Session) -> None:
+    """Run the suite on torch's nightly build, in the environment of the newest cell; it may fail."""
+    newest = next(cell for cell in reversed(CELLS) if cell.base is None)
+    python = _environment(session, newest)
+    nightly = ("--upgrade", "--pre", "--index-url", NIGHTLY_INDEX, "--no-deps", "torch")
+    session.run(_uv(), "pip", "install", "--python", python, *nightly, external=True)
+    session.run(python, "-m", "pt2e_ci", "run", *session.posargs, f"--report={ROOT}/reports/canary/", external=True)
 
 
 @nox.session(default=False)
-def canary(session: nox.Session) -> None:
-    """Run the suite on torch's nightly build, in the environment of the newest cell; it may fail."""
-    _install(session, next(cell for cell in reversed(_cells()) if cell.python == "3.11"))
-    session.install("--upgrade", "--pre", "--index-url", NIGHTLY_INDEX, "--no-deps", "torch")
-    session.run("python", "-m", "pt2e_ci", "run", *session.posargs, f"--report={ROOT}/reports/canary/")
-
-
-@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff, the Dockerfiles with hadolint, and the workflows without running them."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
-    session.run("hadolint", "Dockerfile", "tests/act/Dockerfile")
+    session.run("hadolint", "Dockerfile", "tests/docker/act/Dockerfile")
     _lint_workflows(session)
 
 
@@ -276,16 +310,30 @@ def _lint_workflows(session: nox.Session) -> None:
     session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=False, venv_backend="none")
 def workflows(session: nox.Session) -> None:
-    """Check the workflows, and run jobs of them on the local Docker engine, if there is one."""
-    _install(session, _cell(TESTED_CELL), "workflows")
-    _lint_workflows(session)
-    session.run("pytest", "tests/test_workflows.py", *session.posargs)
+    """Build and run images, and run jobs of the workflows by act, on the local Docker engine; it must be there."""
+    python = _environment(session, _cell(TESTED_CELL), "workflows")
+    arguments = session.posargs or ["tests/docker"]
+    _run(session, python, "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments)
 
 
-@nox.session
+@nox.session(default=False)
 def typecheck(session: nox.Session) -> None:
-    """Check the types with mypy, strictly: the package, and the files that nox and tox load."""
+    """Check the types with mypy, strictly: the package, and the file that nox loads."""
     session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "typecheck"))
     session.run("mypy", *session.posargs)
+
+
+def _check_named_sessions() -> None:
+    """Answer an unknown session with the nearest name: nox says only that it is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-s", "-e", "--session", "--sessions", nargs="*", default=[])
+    line = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    known = [name for name, _ in nox.registry.get().items()]
+    for name in parser.parse_known_args(line)[0].session:
+        if name not in known:
+            _stop(unknown("session", name, known))
+
+
+_check_named_sessions()

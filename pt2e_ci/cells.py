@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from pt2e_ci.errors import InputError, unknown
-from pt2e_ci.toml_files import entry_lines, read_toml
+from pt2e_ci.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,13 +31,12 @@ FLOWS: tuple[FlowName, ...] = get_args(FlowName)
 PLATFORMS = {"linux/amd64": "linux_x86_64", "linux/arm64": "linux_aarch64"}
 """The platforms that cells run on, as containers name them and as wheels and reports do."""
 
-_REQUIRED = {"name", "torch", "python", "flow"}
+_REQUIRED = {"name", "torch", "pythons", "flow"}
 _OPTIONAL = {"torchao", "requires", "base", "pull_request"}
 _RELEASE = r"\d+\.\d+\.\d+(\.?[a-z]+\d+)*"
-_PATTERNS = {"name": r"[A-Za-z0-9][A-Za-z0-9._-]*", "torch": _RELEASE, "torchao": _RELEASE, "python": r"\d+\.\d+"}
+_PATTERNS = {"name": r"[A-Za-z0-9][A-Za-z0-9._-]*", "torch": _RELEASE, "torchao": _RELEASE}
 _MEANING = dict.fromkeys(("torch", "torchao"), "a release, such as 2.4.1") | {
     "name": "a name of letters, digits and .-_",
-    "python": "a minor release, such as 3.11",
 }
 
 
@@ -52,7 +51,8 @@ class Cell:
 
     name: str
     torch: str
-    python: str
+    pythons: tuple[str, ...]
+    """The Pythons that it runs on, the preferred one first."""
     flow: FlowName
     torchao: str | None = None
     requires: tuple[str, ...] = ()
@@ -61,6 +61,15 @@ class Cell:
     pull_request: bool = False
     """Whether it runs on each pull request; all cells run on the main branch."""
     listed: bool = True
+
+    @property
+    def python(self) -> str:
+        """The Python that the cell runs on where it can be had."""
+        return self.pythons[0]
+
+    def on(self, python: str) -> Cell:
+        """Return the cell as it is on one of its Pythons."""
+        return replace(self, pythons=(python,))
 
     @property
     def session(self) -> str:
@@ -113,37 +122,36 @@ class CellList:
 
     def find(self, torch: str, torchao: str | None, python: str, flow: FlowName) -> Cell:
         """Return the listed cell of these versions, or an unlisted one made of them."""
-        wanted = (torch, torchao if flow == "torchao" else None, python, flow)
+        wanted = (torch, torchao if flow == "torchao" else None, flow)
         for cell in self.cells:
-            if (cell.torch, cell.torchao, cell.python, cell.flow) == wanted:
-                return cell
-        return Cell(f"torch {torch}", torch, python, flow, torchao=wanted[1], listed=False)
+            if (cell.torch, cell.torchao, cell.flow) == wanted and python in cell.pythons:
+                return cell.on(python)
+        return Cell(f"torch {torch}", torch, (python,), flow, torchao=wanted[1], listed=False)
 
 
 def load_cells(path: Path = CELLS_FILE) -> CellList:
     """Read cells.toml.
 
     Raises:
-        InputError: the file is missing, is not TOML, or an entry of it is not a cell; with the line.
+        InputError: the file is missing, is not TOML, or an entry of it is not a cell; with its number.
 
     """
-    text, document = read_toml(path)
+    document = read_toml(path)
     if stray := sorted(document.keys() - {"cell", "pairs"}):
         raise InputError(f"{path}: unknown table {stray[0]!r}: only [[cell]] and [pairs] belong here")
     entries = document.get("cell")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: holds no [[cell]]: add at least one")
-    lines = entry_lines(text, "cell", len(entries))
     cells: list[Cell] = []
-    for entry, line in zip(entries, lines, strict=True):
-        where = f"{path}:{line}"
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: [[cell]] {number}"
         cell = _cell(entry, where)
         for other in cells:
             if other.name == cell.name:
                 raise InputError(f"{where}: a second cell named {cell.name!r}: give each its own name")
             if other.tox == cell.tox:
                 raise InputError(f"{where}: {cell.name!r} and {other.name!r} would be one tox environment, {cell.tox}")
-            if other.id("") == cell.id(""):
+            if {cell.on(python).id("") for python in cell.pythons} & {other.on(one).id("") for one in other.pythons}:
                 raise InputError(f"{where}: the same environment as cell {other.name!r}: their reports would collide")
         cells.append(cell)
     return CellList(tuple(cells), _pairs(document.get("pairs", {}), path))
@@ -160,8 +168,15 @@ def _cell(entry: object, where: str) -> Cell:
         if key == "pull_request":
             if not isinstance(value, bool):
                 raise InputError(f"{where}: 'pull_request' is true or false")
-        elif key != "requires" and (not isinstance(value, str) or not value):
+        elif key not in ("requires", "pythons") and (not isinstance(value, str) or not value):
             raise InputError(f'{where}: {key!r} must be a string, as in {key} = "..."')
+    pythons = entry["pythons"]
+    if (
+        not isinstance(pythons, list)
+        or not pythons
+        or not all(isinstance(one, str) and re.fullmatch(r"\d+\.\d+", one) for one in pythons)
+    ):
+        raise InputError(f"{where}: 'pythons' must be a list of minor releases, as [\"3.11\"]")
     requires = entry.get("requires", [])
     try:
         if not isinstance(requires, list):
@@ -176,7 +191,7 @@ def _cell(entry: object, where: str) -> Cell:
         raise InputError(f"{where}: unknown flow {entry['flow']!r}: choose from {', '.join(FLOWS)}")
     if (entry["flow"] == "torchao") != ("torchao" in entry):
         raise InputError(f"{where}: 'torchao' names the release for flow \"torchao\", and for that flow only")
-    return Cell(**{**entry, "requires": tuple(requires)})
+    return Cell(**{**entry, "pythons": tuple(pythons), "requires": tuple(requires)})
 
 
 def _pairs(table: object, path: Path) -> dict[str, tuple[str, ...]]:
@@ -298,6 +313,7 @@ def cell_record(cell: Cell) -> dict[str, Any]:
         "torch": cell.torch,
         "torchao": cell.torchao,
         "python": cell.python,
+        "pythons": [*cell.pythons],
         "flow": cell.flow,
         "requires": [*cell.requires],
         "base": cell.base,

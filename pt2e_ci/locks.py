@@ -165,12 +165,6 @@ def check_environment(name: str) -> None:
 
     """
     (cell,) = load_cells().select([name])
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here != cell.python:
-        raise InputError(
-            f"cell {name} is of Python {cell.python}, and here is {here}: build on a base with {cell.python}"
-            f" (--build-arg BASE={cell.base or 'debian:bookworm-slim'})"
-        )
     check_lock(cell, metadata.requires("pt2e-ci") or ())
 
 

@@ -5,36 +5,36 @@ A cell whose report is there and whose environment has not changed is not starte
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+import click
 
-from pt2e_ci.cells import Cell, load_cells, platform_tag
+from pt2e_ci import stops
+from pt2e_ci.cells import Cell, load_cells, minor, platform_tag
 from pt2e_ci.errors import InputError
+from pt2e_ci.reports.answer import answer
 from pt2e_ci.reports.record import read_whole_report, write_report
-from pt2e_ci.reports.table import render, width
+from pt2e_ci.reports.table import is_terminal, render
 from pt2e_ci.unchanged import mark_reused, result_key, reusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 # Measured on torch 2.13: a cell's two processes take 0.4 GiB together at their peak. The rest is room for other
 # torches, larger cases, and an installation.
 _GIB_PER_CELL = 1.5
-_GRACE_SECONDS = 10
+_GRACE_SECONDS = 3
+_POLL_SECONDS = 0.2
 
 
 class State(StrEnum):
@@ -57,20 +57,64 @@ class Job:
     report: Path
     log: Path
     state: State = State.WAITING
-    started: float | None = None
-    seconds: float = 0.0
     code: int | None = None
-    earlier: int | None = None
-    """When the report was changed that was there before the run: it must not be taken for the run's own."""
+    locate: Callable[[], Path] | None = None
+    """Says where the report is once the command has ended, if that is known only then."""
+    _process: subprocess.Popen[bytes] | None = None
+    _started: float = 0.0
+    _earlier: dict[Path, int] = field(default_factory=dict)
+    """When the reports were changed that were there before the run: none of them may be taken for the run's own."""
+
+    def start(self, variables: Mapping[str, str]) -> None:
+        """Start the command, in a session of its own, so that all of its processes can be stopped."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._earlier = {path: path.stat().st_mtime_ns for path in self.report.parent.glob("*.jsonl")}
+        self._started, self.state = time.monotonic(), State.RUNNING
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - nox, or what a test puts in its place
+                self.command,
+                env=variables | os.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def has_ended(self) -> bool:
+        """Tell whether the command has ended, and take note of how."""
+        if self._process is None or self._process.poll() is None:
+            return False
+        self.code = self._process.returncode
+        self.state = State.FAILED if self.code else State.DONE
+        self.report = self.locate() if self.locate else self.report
+        return True
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command and to all that it has started."""
+        self.state = State.STOPPED
+        with contextlib.suppress(ProcessLookupError):
+            if self._process is not None:
+                os.killpg(self._process.pid, number)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the command to end, for so long at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(seconds)
+
+    def status(self) -> str:
+        """Say in a line what the cell is doing, and for how long it has."""
+        after = f" after {time.monotonic() - self._started:.0f} s" if self._started and self.code is not None else ""
+        return f"{self.name}: {self.state}{after}"
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the report is this run's own, and not one that was there before."""
+        return self.report.exists() and self.report.stat().st_mtime_ns != self._earlier.get(self.report)
 
     def last_words(self) -> str:
         """Return the last line that the command has printed."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - 1000))
-                lines = file.read().decode(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
 
@@ -80,133 +124,67 @@ class Matrix:
 
     jobs: list[Job]
     at_once: int
-    console: Console = field(default_factory=lambda: Console(width=width(), highlight=False))
-
-    @property
-    def _limits(self) -> dict[str, str]:
-        """Share the cores out among the cells that run at once: as many workers for each, of one thread each."""
-        workers = max(1, len(os.sched_getaffinity(0)) // max(1, min(self.at_once, len(self.jobs))))
-        return {"PYTEST_XDIST_AUTO_NUM_WORKERS": str(workers)}
 
     def run(self) -> int:
         """Run all jobs and print the merged table; return 0 only if every cell did as expected, 2 if one could not run.
 
         Ctrl-C stops what is running; the reports of cells that are done stay.
         """
-        interrupted = False
-        with self._live() as show:
-            try:
-                asyncio.run(self._run(show))
-            except KeyboardInterrupt:
-                interrupted = True
+        notes: list[str] = []
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            notes.append("stopped; the reports of the cells that were done are kept")
+        interrupted = bool(notes)
+        reports = []
         for job in self.jobs:
             if job.state is State.FAILED:
-                self.console.print(f"{job.name} failed; its output is in {job.log}", soft_wrap=True)
-        reports, missing = [], []
-        for job in self.jobs:
+                click.echo(f"{job.name} failed; its output is in {job.log}")
             try:
-                if job.state in (State.DONE, State.FAILED) and _changed(job.report) == job.earlier:
-                    missing.append(f"{job.name} ended without one: {job.last_words()}")
+                if job.state in (State.DONE, State.FAILED) and not job.has_written:
+                    notes.append(f"no report: {job.name} ended without one: {job.last_words()}")
                 elif job.state in (State.DONE, State.UNCHANGED, State.FAILED):
                     reports.append(read_whole_report(job.report))
             except InputError as error:
-                missing.append(str(error))
+                notes.append(f"no report: {error}")
         if reports:
-            self.console.file.write(render(reports, color=self.console.is_terminal))
-        for complaint in missing:
-            self.console.print(f"no report: {complaint}", soft_wrap=True)
+            click.echo(render(reports, color=is_terminal()), nl=False)
+        for line in answer(reports, self.jobs[0].report.parent, notes) if reports else notes:
+            click.echo(line)
         if interrupted:
-            self.console.print("stopped; the reports of the cells that were done are kept")
-            return 2
+            return stops.exit_code()
         if any(job.code == 2 for job in self.jobs):
             return 2
-        return 0 if all(job.state in (State.DONE, State.UNCHANGED) for job in self.jobs) and not missing else 1
+        return 0 if all(job.state in (State.DONE, State.UNCHANGED) for job in self.jobs) and not notes else 1
 
-    async def _run(self, show: Callable[[], None]) -> None:
-        slots = asyncio.Semaphore(self.at_once)
-
-        async def take_turn(job: Job) -> None:
-            async with slots:
-                await self._run_job(job)
-
-        tasks = [asyncio.create_task(take_turn(job)) for job in self.jobs if job.state is State.WAITING]
+    def _run(self) -> None:
+        # The cores are shared out among the cells that run at once: as many workers for each, of one thread each.
+        cores = len(os.sched_getaffinity(0)) // max(1, min(self.at_once, len(self.jobs)))
+        variables = {"PYTEST_XDIST_AUTO_NUM_WORKERS": str(max(1, cores))}
+        waiting = [job for job in self.jobs if job.state is State.WAITING]
+        running: list[Job] = []
         try:
-            while not all(task.done() for task in tasks):
-                show()
-                await asyncio.wait(tasks, timeout=0.5)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            show()
-
-    async def _run_job(self, job: Job) -> None:
-        job.state, job.started = State.RUNNING, time.monotonic()
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.earlier = _changed(job.report)
-        with job.log.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *job.command,
-                env=self._limits | os.environ,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,  # so that all of its processes can be stopped
-            )
-            try:
-                job.code = await process.wait()
-                job.state = State.DONE if job.code == 0 else State.FAILED
-            finally:
-                if process.returncode is None:
-                    job.state = State.STOPPED
-                    await _stop(process)
-                job.seconds = time.monotonic() - job.started
-
-    @contextlib.contextmanager
-    def _live(self) -> Iterator[Callable[[], None]]:
-        """Give a function that shows where each cell is: a table on a terminal, else a line at each change."""
-        if self.console.is_terminal:
-            with Live(self._table(), console=self.console, auto_refresh=False) as live:
-                yield lambda: live.update(self._table(), refresh=True)
-            return
-        shown: dict[str, State] = {}
-
-        def print_changes() -> None:
-            for job in self.jobs:
-                if shown.get(job.name) != job.state and job.state is not State.WAITING:
-                    after = f" after {job.seconds:.0f} s" if job.seconds else ""
-                    self.console.print(f"{job.name}: {job.state}{after}", soft_wrap=True)
-                shown[job.name] = job.state
-
-        print_changes()
-        yield print_changes
-
-    def _table(self) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("Cell", "State", "Seconds", "Says"):
-            table.add_column(title, no_wrap=True)
-        for job in self.jobs:
-            running = job.state is State.RUNNING and job.started is not None
-            seconds = time.monotonic() - job.started if running and job.started else job.seconds
-            says = job.last_words()[:100] if running else ""
-            table.add_row(job.name, job.state, f"{seconds:.0f}" if seconds else "", says)
-        return table
-
-
-def _changed(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.exists() else None
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End a command and all that it started: first as Ctrl-C does, then for good."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
-        except TimeoutError:
-            continue
-        return
+            while waiting or running:
+                while waiting and len(running) < self.at_once:
+                    running.append(waiting.pop(0))
+                    running[-1].start(variables)
+                    click.echo(running[-1].status())
+                time.sleep(_POLL_SECONDS)
+                for job in [job for job in running if job.has_ended()]:
+                    running.remove(job)
+                    click.echo(job.status())
+        except KeyboardInterrupt:
+            stops.be_deaf()
+            # All at once: first as Ctrl-C does, and after a while for good.
+            for number in (signal.SIGINT, signal.SIGKILL):
+                for job in running:
+                    job.signal(number)
+                until = time.monotonic() + _GRACE_SECONDS
+                for job in running:
+                    job.wait(max(0.0, until - time.monotonic()))
+            for job in running:
+                click.echo(job.status())
+            raise
 
 
 def plan(root: Path, names: Sequence[str], arguments: Sequence[str], *, at_once: int | None, fresh: bool) -> Matrix:
@@ -225,18 +203,28 @@ def plan(root: Path, names: Sequence[str], arguments: Sequence[str], *, at_once:
 
 
 def _job(root: Path, cell: Cell, arguments: Sequence[str], *, fresh: bool) -> Job:
-    report = root / "reports" / f"{cell.id(platform_tag())}.jsonl"
-    passed = [*arguments, *(["--fresh"] if fresh else [])]  # names of cases come first
-    command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "-r", "-s", cell.session, "--", *passed]
-    job = Job(cell.session, command, report, report.with_suffix(".log"))
-    if not fresh and not arguments and (kept := _unchanged(root, job)):
+    # A run that is told otherwise does not take the place of the whole one's report.
+    folder = root / "reports" / "other" if arguments else root / "reports"
+    command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "-s", cell.session, "--", *arguments]
+    environment = root / ".nox" / cell.session.replace(".", "-")
+
+    def locate() -> Path:
+        return folder / f"{_ran_on(cell, environment).id(platform_tag())}.jsonl"
+
+    job = Job(cell.session, [*command, f"--report={folder}/"], locate(), folder / f"{cell.session}.log", locate=locate)
+    if not fresh and not arguments and (kept := _unchanged(environment, job)):
         job.state = kept
     return job
 
 
-def _unchanged(root: Path, job: Job) -> State | None:
+def _ran_on(cell: Cell, environment: Path) -> Cell:
+    """Return a cell on the Python that its environment is made of, which may not be the preferred one."""
+    python = minor(_python_version(environment) or cell.python)
+    return cell.on(python) if python in cell.pythons else cell
+
+
+def _unchanged(environment: Path, job: Job) -> State | None:
     """Let a cell's report stand for this run if its environment is as it was then."""
-    environment = root / ".nox" / job.name.replace(".", "-")
     packages = next(environment.glob("lib/python*/site-packages"), None)
     if packages is None or not job.report.exists():
         return None
@@ -248,9 +236,13 @@ def _unchanged(root: Path, job: Job) -> State | None:
 
 
 def _python_version(environment: Path) -> str:
-    """Return the full version of a virtual environment's interpreter."""
+    """Return the full version of a virtual environment's interpreter; nothing where there is none."""
     settings: dict[str, str] = {}
-    for line in (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+    try:
+        lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
         key, _, value = line.partition("=")
         settings[key.strip()] = value.strip()
     version = settings.get("version_info") or settings.get("version") or ""
@@ -270,9 +262,9 @@ def arguments_in(text: str) -> list[str]:
         raise InputError(f"--arguments cannot be read as a shell would: {error}") from None
 
 
-def default_at_once(gib_per_cell: float = _GIB_PER_CELL) -> int:
+def default_at_once() -> int:
     """Return how many cells run at once: one for each core, as long as there is memory for them."""
     cores = len(os.sched_getaffinity(0))
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fit = int(pages / 2**30 / gib_per_cell)
+    fit = int(pages / 2**30 / _GIB_PER_CELL)
     return max(1, min(cores, fit))

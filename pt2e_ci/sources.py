@@ -8,14 +8,14 @@ passed on to it. Nothing here imports torch, for this runs before there is one.
 
 from __future__ import annotations
 
+import configparser
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pt2e_ci.errors import InputError
 
@@ -117,46 +117,34 @@ def _answers(index: str) -> bool:
 
 
 def _pip_settings() -> dict[str, str]:
-    """Return pip's settings by option, as pip itself reads them; PIP_ variables outrank the files.
+    """Return pip's settings by option: of its files, the later outranking, and of its variables, which outrank them.
 
-    A host without pip has the variables only.
+    Read here and not asked of pip, for a host may have none: uvx brings none, and Debian has it apart.
     """
-    commands = [
-        [sys.executable, "-m", "pip"],
-        [shutil.which("pip") or "pip"],
-        [shutil.which("pip3") or "pip3"],
-    ]
-    for command in commands:
-        try:
-            listing = subprocess.run(  # noqa: S603 - pip, with fixed arguments
-                [*command, "config", "list"], capture_output=True, text=True, check=True, timeout=60
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return _parse(listing)
-    prefix = "PIP_"
-    return {
-        name.removeprefix(prefix).lower().replace("_", "-"): value
-        for name, value in os.environ.items()
-        if name.startswith(prefix)
-    }
+    files = configparser.RawConfigParser(strict=False)
+    try:
+        files.read(_pip_files(), encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise InputError(f"pip's settings cannot be read: {' '.join(str(error).split())}") from None
+    settings: dict[str, str] = {}
+    for section in ("global", "install"):
+        if files.has_section(section):
+            settings |= {name.replace("_", "-"): value for name, value in files.items(section)}
+    variables = {name.removeprefix("PIP_"): value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return settings | {name.lower().replace("_", "-"): value for name, value in variables.items() if value}
 
 
-def _parse(listing: str) -> dict[str, str]:
-    """Read ``pip config list``: lines such as ``global.index-url='https://...'``, later kinds outranking."""
-    ranks = ("global", "install", ":env:")
-    found: dict[str, tuple[int, str]] = {}
-    for line in listing.splitlines():
-        key, separator, quoted = line.partition("=")
-        section, _, option = key.rpartition(".")
-        if not separator or section not in ranks:
-            continue
-        rank = ranks.index(section)
-        # The value is a Python literal of a string; a list over several lines holds \n.
-        value = "".join(shlex.split(quoted)).replace("\\n", " ")
-        if rank >= found.get(option, (-1, ""))[0]:
-            found[option] = rank, value
-    return {option: value for option, (_, value) in found.items()}
+def _pip_files() -> list[Path]:
+    """Return where pip looks for its settings, in its order: the system's, the user's, the environment's, the named."""
+    named = os.environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return []
+    system = [Path(folder, "pip", "pip.conf") for folder in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "pip", "pip.conf")
+    found = [*system, Path("/etc/pip.conf"), Path("~/.pip/pip.conf"), own, Path(sys.prefix, "pip.conf")]
+    found += [Path(named)] if named else []
+    # Unlike the method of a path, this is no error for a user without a home.
+    return [Path(os.path.expanduser(str(path))) for path in found]  # noqa: PTH111
 
 
 if __name__ == "__main__":

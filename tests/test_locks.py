@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from importlib import metadata
 
 import pytest
 from conftest import ROOT
+from uv import find_uv_bin
 
-from pt2e_ci.cells import current_cell, load_cells
+from pt2e_ci import pythons
+from pt2e_ci.cells import CELLS_FILE, current_cell, load_cells
 from pt2e_ci.errors import InputError
 from pt2e_ci.locks import (
     BUILD_LOCK,
@@ -26,6 +29,7 @@ from pt2e_ci.locks import (
     read_pins,
     requirements,
 )
+from pt2e_ci.sources import torch_sources
 
 CELLS = load_cells()
 PROJECT = metadata.requires("pt2e-ci")
@@ -70,7 +74,7 @@ def test_changed_lock_is_refused(locks, old, new, says):
 @pytest.mark.parametrize(
     ("fields", "project", "build"),
     [
-        ({"python": "3.12"}, PROJECT, BUILD),
+        ({"pythons": ("3.12",)}, PROJECT, BUILD),
         ({"requires": ("sympy",)}, PROJECT, BUILD),
         ({}, PROJECT[1:], BUILD),
         ({}, PROJECT, ["flit-core>=4,<5"]),
@@ -86,15 +90,47 @@ def test_requirement_of_another_python_or_an_extra_is_not_asked():
     cell = CELLS.select(["2.4"])[0]
     others = ["tomli>=2; python_version < '3.11'", "docker>=7; extra == 'image'"]
     assert requirements(cell, [*PROJECT, *others]) == requirements(cell, PROJECT)
-    assert "tomli>=2" in " ".join(requirements(replace(cell, python="3.10"), others))
+    assert "tomli>=2" in " ".join(requirements(replace(cell, pythons=("3.10",)), others))
 
 
-def test_environment_of_another_python_is_no_cells():
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    other = next(cell for cell in CELLS.cells if cell.python != here)
+def test_environment_is_held_against_a_cells_lock(monkeypatch):
     check_environment(current_cell().name)
-    with pytest.raises(InputError, match=rf"is of Python {other.python}, and here is {here}: build on a base with"):
-        check_environment(other.name)
+    monkeypatch.setattr(metadata, "requires", lambda name: [*PROJECT, "colorama"])
+    with pytest.raises(InputError, match="does not lock colorama"):
+        check_environment(current_cell().name)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "says"),
+    [
+        ("2.13", (3, 13, 1), None),
+        ("2.4", (3, 13, 1), r"cell 2\.4 runs on Python 3\.11, 3\.12, and this is 3\.13: build on another BASE"),
+        ("2.99", (3, 11, 2), r"unknown cell '2\.99'"),
+        ("2.4", (3, 10, 4), r"pt2e-ci needs Python 3\.11 or later, and this is 3\.10"),
+    ],
+)
+def test_python_of_a_base_is_looked_at_before_torch(name, version, says):
+    found = pythons.complaint(name, CELLS_FILE, version)
+    assert found is None if says is None else re.match(says, found)
+
+
+@pytest.mark.parametrize("python", sorted({python for cell in CELLS.cells for python in cell.pythons[1:]}))
+def test_locks_hold_for_each_python_of_their_cells(python, tmp_path):
+    """Each package has a wheel for it whose hash the lock has, on both architectures; torch is asked of an index."""
+    sources = torch_sources()[0]
+    environment = os.environ | sources.uv_environment()
+    tried = {}
+    for cell in CELLS.cells:
+        if python in cell.pythons[1:]:
+            lock = LOCKS / cell.name / DEPENDENCIES
+            tried[lock.read_text()] = lock
+    for lock in tried.values():
+        for machine in ("x86_64", "aarch64"):
+            command = [find_uv_bin(), "pip", "install", "--dry-run", "--quiet", "--no-deps", "--require-hashes"]
+            command += ["--target", str(tmp_path / "t"), "--python-version", python, "--only-binary", ":all:"]
+            command += ["--python-platform", f"{machine}-manylinux_2_28", *sources.uv_arguments(), "-r", str(lock)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{lock}: {done.stderr[-2000:]}"
 
 
 def test_lock_of_another_torch_is_refused(locks):
@@ -156,5 +192,5 @@ def test_session_refuses_a_lock_that_does_not_match(tmp_path):
     command = [sys.executable, "-m", "nox", "-f", str(tmp_path / "noxfile.py"), "-s"]
     for session in (["test-2.4"], ["lock", "--", "--check"], ["lock", "--", "--check", "2.4"]):
         done = subprocess.run([*command, *session], capture_output=True, text=True)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "the lock of cell 2.4 locks torch 2.4.1, where torch==2.4.0 is wanted" in done.stderr

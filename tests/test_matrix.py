@@ -39,6 +39,7 @@ def test_all_good(tmp_path, capsys):
     assert matrix.run() == 0
     printed = capsys.readouterr().out
     assert "2 cells, 2 cases: 2 pass" in printed
+    assert printed.splitlines()[-3].startswith("2 of 2 cases hold on 2 cells: nothing new.")
     assert "test-2.4: done" in printed
 
 
@@ -104,9 +105,9 @@ def test_interrupt_stops_all_and_keeps_what_is_done(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[0]
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert "test-2.13: stopped" in printed
-    assert "1 cases: 1 pass" in printed
+    assert "1 of 1 case holds" in printed
     assert (tmp_path / "2.4.jsonl").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -114,9 +115,10 @@ def test_interrupt_stops_all_and_keeps_what_is_done(tmp_path):
 
 def test_plan():
     matrix = plan(ROOT, ["2.4", "test-2.13"], ["-k", "add"], at_once=None, fresh=True)
+    assert [job.report.parent.name for job in matrix.jobs] == ["other"] * 2  # not in the place of a whole run's
     assert [job.name for job in matrix.jobs] == ["test-2.4", "test-2.13"]
     assert all(job.state is State.WAITING for job in matrix.jobs)
-    assert matrix.jobs[0].command[-5:] == ["test-2.4", "--", "-k", "add", "--fresh"]
+    assert matrix.jobs[0].command[-5:] == ["test-2.4", "--", "-k", "add", f"--report={ROOT}/reports/other/"]
     assert matrix.at_once >= 1
 
 

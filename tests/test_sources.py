@@ -79,10 +79,30 @@ def test_pips_files_and_variables_are_read(bare, tmp_path):
     assert found.find_links == ("/four", "/two", "/three")
 
 
-def test_variables_are_read_without_pip(bare):
-    bare.setattr(subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError()))
+def test_settings_are_read_where_there_is_no_pip(bare, tmp_path):
+    """As under uvx: the files are pip's, and in its order."""
+    bare.delenv("PIP_CONFIG_FILE")
+    for name, text in {
+        "xdg/pip/pip.conf": "[global]\nindex-url = https://system/simple\nfind-links = /wheels\n",
+        "home/.config/pip/pip.conf": "[global]\nindex-url = https://user/simple\n[install]\nno-index = true\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    bare.setenv("HOME", str(tmp_path / "home"))
+    bare.setenv("XDG_CONFIG_DIRS", str(tmp_path / "xdg"))
     bare.setenv("PIP_EXTRA_INDEX_URL", "https://b/simple")
-    assert host_sources().extra == ("https://b/simple",)
+    bare.setattr(subprocess, "run", lambda *a, **k: pytest.fail("asked"))
+    found = host_sources()
+    assert (found.index, found.find_links, found.no_index) == ("https://user/simple", ("/wheels",), True)
+    assert found.extra == ("https://b/simple",)
+
+
+def test_settings_that_cannot_be_read_are_one_line(bare, tmp_path):
+    (tmp_path / "pip.conf").write_text("index-url = https://a\n")
+    bare.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    with pytest.raises(InputError, match=r"pip's settings cannot be read: .*pip\.conf"):
+        host_sources()
 
 
 def test_uv_is_told_what_pip_knows():

@@ -38,6 +38,13 @@ def difference(numbers: dict[str, Any]) -> str:
     return f"{numbers['max']:.1e}"
 
 
+def to_exact(case: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how far a case is from the exact result; None where that is not known, for want of an exact form."""
+    numbers: dict[str, Any] | None = case["numerics"].get("reference_vs_exact")
+    approximated = case.get("exact") and case["exact"]["approximated"]
+    return numbers if numbers and numbers["compared"] and not approximated else None
+
+
 def command(case: dict[str, Any], report: Report) -> str:
     """Return the command that runs a case again: a session of a listed cell, or the suite in an environment like it."""
     run, representation = report.run, representation_of(report)
@@ -70,7 +77,12 @@ def rounding_of(case: dict[str, Any]) -> str | None:
 
 @cache
 def _sessions() -> dict[str, str]:
-    return {cell.id(tag): cell.session for cell in load_cells().cells for tag in PLATFORMS.values()}
+    return {
+        cell.on(python).id(tag): cell.session
+        for cell in load_cells().cells
+        for python in cell.pythons
+        for tag in PLATFORMS.values()
+    }
 
 
 def markdown_text(text: str) -> str:
