@@ -148,6 +148,8 @@ def family_of(name: str) -> str:
         return "linear"
     if name.startswith(("conv", "_conv")):
         return "conv"
+    if "batch_norm" in name:
+        return "batch_norm"
     return name.lstrip("_").removesuffix("_with_indices")
 
 

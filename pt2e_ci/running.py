@@ -38,7 +38,7 @@ def qdq_program(
     prepared = home.prepare(graph, home.quantizer(case.scheme))
     with torch.no_grad():
         prepared(*inputs)
-    with patterns.serve() if patterns else nullcontext():
+    with patterns.serve(prepared) if patterns else nullcontext():
         return home.convert(prepared)
 
 
@@ -95,9 +95,12 @@ def run_case(
             prepared = home.prepare(graph, home.quantizer(case.scheme))
         with stage(Stage.CALIBRATE), torch.no_grad():
             prepared(*sets[0].tensors)
-        with stage(Stage.CONVERT), patterns.serve() if patterns else nullcontext():
-            qdq = home.convert(prepared)
-            reference = apply(representation, qdq) if representation else apply_upstream(home, qdq)
+        with stage(Stage.CONVERT):
+            with patterns.serve(prepared) if patterns else nullcontext():
+                qdq = home.convert(prepared)
+            # A representation of the user's own may change the program, and then call upstream's.
+            with patterns.serve(None if representation else qdq) if patterns else nullcontext():
+                reference = apply(representation, qdq) if representation else apply_upstream(home, qdq)
         with stage(Stage.RUN):
             judgement = judge(
                 case, qdq, reference.program, reference.rewrites, sets, rounding=rounding, engines=engines

@@ -1,121 +1,149 @@
-"""Pattern graphs that are kept change nothing: not the programs, not the outputs, whatever happens to the file."""
+"""Pattern graphs that are kept, or not exported at all, change nothing: graphs and programs are the same."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
-import subprocess
-import sys
-import textwrap
+import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import converted, home, taken
+from write_patterns import write_down
 
 from pt2e_ci.cases.catalogue import CASES, select_cases
-from pt2e_ci.cases.inputs import build_model, input_sets
-from pt2e_ci.cells import current_cell
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.homes import import_home
-from pt2e_ci.flows.patterns import PatternGraphs, _call_key, _Stored, environment_key
+from pt2e_ci.flows import patterns
+from pt2e_ci.flows.patterns import (
+    OPERATORS_FILE,
+    PatternGraphs,
+    _call_key,
+    exporters_of,
+    families_of,
+    pattern_name,
+    replaced,
+)
 from pt2e_ci.flows.representation import apply_upstream
 
-HOME = import_home(current_cell().flow)
-(ADD,) = select_cases(["add"])
-HERE = [case for case in CASES if HOME.name in case.flows]
-
-
-@pytest.fixture(scope="module")
-def exported():
-    """The exported graph of each case."""
-    return {
-        case.name: export(HOME.quantize_ahead(build_model(case, 0), case.scheme), input_sets(case, 0)[0].tensors)
-        for case in HERE
-    }
-
-
-def convert(exported, case, kept=None):
-    """Take an exported graph to both programs, with pattern graphs that are kept or without."""
-    graph = HOME.prepare(copy.deepcopy(exported[case.name]), HOME.quantizer(case.scheme))
-    graph(*input_sets(case, 0)[0].tensors)
-    with kept.serve() if kept else contextlib.nullcontext():
-        qdq = HOME.convert(graph)
-        reference = apply_upstream(HOME, qdq)
-    return qdq, reference
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory, exported):
-    """A folder with the file that one conversion leaves."""
-    folder = tmp_path_factory.mktemp("cache")
-    convert(exported, ADD, PatternGraphs(HOME, folder))
-    return folder
+HOME, KEPT = home()
+# It has a rewrite that matches, and some that do not.
+MIXED = select_cases(["residual_block"])
 
 
 def nodes(program):
     return [(n.op, n.name, str(n.target), str(n.args), str(n.kwargs)) for n in program.graph.nodes]
 
 
-def ran(program, tensors):
-    """The bits that a program gives, or what it raises: some of upstream's do not run."""
-    try:
-        output = program(*tensors)
-        return str(output.dtype), output.tolist()
-    except RuntimeError as error:
-        return str(error)
+@contextlib.contextmanager
+def noted(wrap=lambda export: export):
+    """Note every export of one conversion, through what stands in for upstream's exporter: name, nodes, families."""
+    calls = []
+    with contextlib.ExitStack() as stack:
+        for name in exporters_of(HOME.rewrites):
+            export = wrap(getattr(HOME.rewrites, name))
+
+            def note(pattern, *args, export=export, **kwargs):
+                graph = export(pattern, *args, **kwargs)
+                calls.append((pattern_name(pattern), nodes(graph), families_of(graph)))
+                return graph
+
+            stack.enter_context(replaced(HOME.rewrites, name, note))
+        yield calls
 
 
-@pytest.mark.parametrize("case", HERE, ids=lambda case: case.name)
-def test_same_programs_and_same_bits(case, exported, filled):
-    kept = PatternGraphs(HOME, filled)
-    without, fresh, again = (convert(exported, case, keep) for keep in (None, kept, kept))
-    for index in (0, 1):
-        programs = [pair[index] if index == 0 else pair[index].program for pair in (without, fresh, again)]
-        assert nodes(programs[0]) == nodes(programs[1]) == nodes(programs[2])
-        for given in input_sets(case, 0):
-            assert ran(programs[0], given.tensors) == ran(programs[1], given.tensors)
-    assert without[1].rewrites == fresh[1].rewrites == again[1].rewrites
+@pytest.fixture(scope="module")
+def exported():
+    with noted() as calls:
+        apply_upstream(HOME, converted(CASES[0])[0])
+    assert len(calls) >= 20
+    return calls
 
 
-def test_file_spares_the_export(exported, filled, monkeypatch):
+def test_kept_graphs_are_those_that_upstream_exports(exported, monkeypatch):
+    monkeypatch.setattr(patterns, "_needed", dict)
+    monkeypatch.setattr(patterns, "_calls_of", lambda program: frozenset())  # so that each may match
+    kept = PatternGraphs(HOME)
+    for _ in range(2):  # fresh, and kept
+        with noted(lambda export: partial(kept.export, export)) as calls:
+            apply_upstream(HOME, converted(CASES[0])[0])
+        assert calls == exported
+
+
+def test_data_names_no_operator_that_a_pattern_lacks(exported):
+    first = {}
+    for name, _, families in exported:
+        first.setdefault(name, families)  # the pattern comes before its replacement
+    assert {name for name, families in first.items() if not patterns._needed()[name] <= families} == set()
+
+
+def test_data_is_what_the_command_writes(tmp_path):
+    """On a torch that it was written on it stays as it is."""
+    path = Path(shutil.copy(OPERATORS_FILE, tmp_path))
+    path.write_text(path.read_text().replace("quantized_add_relu = ", "another = "))
+    write_down(HOME, path)
+    assert path.read_text().replace("another = ", "").count("quantized_add_relu = ") == 1
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("another")]
+    assert lines == OPERATORS_FILE.read_text().splitlines()
+
+
+@pytest.mark.parametrize("case", MIXED, ids=lambda case: case.name)
+def test_same_programs(case):
+    qdq = converted(case)[0]
+    without = apply_upstream(HOME, qdq)
+    with KEPT.serve(qdq):
+        kept = apply_upstream(HOME, qdq)
+    assert nodes(kept.program) == nodes(without.program)
+    assert (kept.rewrites, kept.rewritten) == (without.rewrites, without.rewritten)
+
+
+def test_what_cannot_match_is_not_exported(monkeypatch):
+    (add,) = select_cases(["add"])
+    kept, asked = PatternGraphs(HOME), []
+    take_apart = patterns._Stored.of
+    monkeypatch.setattr(patterns._Stored, "of", lambda module: asked.append(module) or take_apart(module))
+    qdq = converted(add)[0]
+    for _ in range(2):
+        with kept.serve(qdq):
+            assert apply_upstream(HOME, qdq).rewrites["add"] == 1
+    # The addition, quantize and dequantize, each with its replacement, and once.
+    assert len(asked) == 6
+
+
+def test_replacement_of_what_cannot_match_is_not_exported():
+    """The pattern of a convolution calls another operator than the program, which a report is to say."""
+    qdq = converted(select_cases(["conv2d"])[0])[0]
+    with KEPT.serve(qdq), noted() as calls:
+        apply_upstream(HOME, qdq)
+    convs = [families for name, _, families in calls if name == "quantized_conv2d"]
+    assert ["conv" in families for families in convs] == [True, False]
+
+
+def test_representation_may_change_the_program_and_then_call_upstreams():
+    """The obvious repair: the program calls what the pattern of a convolution does."""
+
+    def repaired(qdq):
+        for node in qdq.graph.nodes:
+            if node.target == torch.ops.aten.conv2d.default:
+                x, weight, bias = node.args[:3]
+                node.target = torch.ops.aten.convolution.default
+                node.args = (x, weight, bias, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+        qdq.recompile()
+        return HOME.rewrite(qdq)
+
+    record = taken("conv2d", representation=repaired)
+    assert record["structure"]["float_operators"] == {}, record["reason"]
+
+
+def test_pattern_that_the_data_does_not_name_is_exported(monkeypatch):
+    monkeypatch.setattr(patterns, "_needed", lambda: {"another": frozenset(["no such operator"])})
     exports = []
-    take_apart = _Stored.of
-    monkeypatch.setattr(_Stored, "of", lambda module: exports.append(module) or take_apart(module))
-    kept = PatternGraphs(HOME, filled)
-    assert convert(exported, ADD, kept)[1].rewrites["add"] == 1
-    assert kept.notes == []
-    assert exports == []
-    convert(exported, ADD, PatternGraphs(HOME))
-    assert len(exports) >= 20
-
-
-def only_file(folder):
-    (path,) = folder.iterdir()
-    return path
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: data[:-1], lambda data: data[:99] + b"\0" + data[100:]]
-)
-def test_damaged_file_is_made_anew(tmp_path, exported, filled, damage):
-    whole = only_file(filled).read_bytes()
-    path = tmp_path / only_file(filled).name
-    path.write_bytes(damage(whole))
-    kept = PatternGraphs(HOME, tmp_path)
-    reference = convert(exported, ADD, kept)[1]
-    assert "is damaged" in kept.notes[0]
-    assert nodes(reference.program) == nodes(convert(exported, ADD, PatternGraphs(HOME, filled))[1].program)
-    again = PatternGraphs(HOME, tmp_path)
-    convert(exported, ADD, again)[1]
-    assert again.notes == []
-
-
-def test_folder_that_cannot_be_made(tmp_path, exported):
-    (tmp_path / "file").write_text("")
-    kept = PatternGraphs(HOME, tmp_path / "file")
-    assert convert(exported, ADD, kept)[1].rewrites["add"] == 1
-    assert len(kept.notes) == 1
-    assert "for this process only" in kept.notes[0]
+    kept = PatternGraphs(HOME)
+    for name in exporters_of(HOME.rewrites):
+        monkeypatch.setattr(HOME.rewrites, name, lambda *args, **kwargs: exports.append(args[0]) or 1 / 0)
+    qdq = converted(CASES[0])[0]
+    with kept.serve(qdq), pytest.raises(ZeroDivisionError):
+        apply_upstream(HOME, qdq)
+    assert len(exports) == 1
 
 
 def closing_over(value):
@@ -137,49 +165,13 @@ def test_key_is_of_all_that_an_export_depends_on():
         _call_key(closing_over(1), (tensor, 1), {}),
         _call_key(closing_over(1), (tensor,), {"a": 1}),
         _call_key(nodes, (tensor,), {}),
+        _call_key(closing_over(torch.conv2d), (tensor,), {}),
+        _call_key(closing_over(torch.mm), (tensor,), {}),
     ]
     assert len({key, *others}) == len(others) + 1
 
 
 def test_what_may_be_anything_is_not_kept():
     assert _call_key(closing_over(object()), (), {}) is None
-    assert _call_key(closing_over(functools.partial(nodes)), (), {}) is None
-    assert _call_key(closing_over(torch.conv2d), (), {}) not in (None, _call_key(closing_over(torch.mm), (), {}))
     assert _call_key(closing_over(1), (object(),), {}) is None
-    assert _call_key(eval("lambda x: x"), (), {}) is None
-
-
-def test_other_sources_are_another_file(monkeypatch, tmp_path):
-    key = environment_key(HOME)
-    source = tmp_path / "rewrites.py"
-    source.write_text("# another version of the rewrites\n")
-    monkeypatch.setattr(HOME.rewrites, "__file__", str(source))
-    assert environment_key(HOME) != key
-    monkeypatch.undo()
-    monkeypatch.setattr(torch, "__version__", "2.99.0")
-    assert environment_key(HOME) != key
-
-
-def test_eight_processes_at_once(tmp_path):
-    script = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from pt2e_ci.cases.catalogue import select_cases
-        from pt2e_ci.cells import current_cell
-        from pt2e_ci.flows.homes import import_home
-        from pt2e_ci.flows.patterns import PatternGraphs
-        from pt2e_ci.running import run_case
-        home = import_home(current_cell().flow)
-        patterns = PatternGraphs(home, Path(sys.argv[1]))
-        result = run_case(select_cases(["add"])[0], home, 0, patterns=patterns)
-        assert not patterns.notes, patterns.notes
-        print(result.outcome, result.digest)
-        """
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
-    said = {process.communicate()[0] for process in started}
-    assert len(said) == 1
-    assert said.pop().startswith("pass sha256:")
-    assert only_file(tmp_path).name.startswith("patterns-")
+    assert _call_key(closing_over(partial(nodes)), (), {}) is None

@@ -1,34 +1,30 @@
-"""Upstream's pattern graphs, exported once.
+"""Upstream's pattern graphs, exported once a process, and only those that can match.
 
-At every conversion upstream exports the same two dozen patterns and replacements again, which is nearly all of
-the time that a conversion takes. Here an exported graph is kept: for the process, and in a file for the
-processes after it. The file's name says what the graphs depend on (torch, the flow's home and its sources, and
-this package), so that another environment never reads it, and its content is checked before it is used.
+At every conversion upstream exports the same two dozen patterns and replacements again, which is nearly all of the
+time that a conversion takes. Here an exported graph is kept for the process, and a pattern whose operators do not
+occur in the program is not exported: a graph that matches nothing takes its place. Which operators a pattern has is
+data, patterns.toml; one that is not there is always exported.
 
-What is kept of a graph is its nodes: operators by name, arguments, the calling convention. Metadata is not,
-for the rewriter reads none; a graph with submodules or tensors of its own is not kept but exported anew.
+What is kept of a graph is its nodes: operators, arguments, the calling convention. Metadata is not, for the rewriter
+reads none; a graph with submodules or tensors of its own is not kept but exported anew.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import io
-import pickle
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_flatten
 
-from pt2e_ci import __version__
-from pt2e_ci.operators import qualified_name
-from pt2e_ci.whole_files import write_whole
+from pt2e_ci.files import read_toml
+from pt2e_ci.operators import Kind, call_of, family_of, kind_of, name_of
 
 try:
     # A pattern is matched and never run; this kind of module writes no Python for it until it is (2.2 and later).
@@ -38,13 +34,14 @@ except ImportError:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
     from pt2e_ci.flows.homes import Home
 
-_FORMAT = 1
-_DIGEST_SIZE = hashlib.sha256().digest_size
+OPERATORS_FILE = Path(__file__).with_name("patterns.toml")
 _SPECS = ("_in_spec", "_out_spec")
+# They may be spelled otherwise in a program that a pattern is still the nearest to.
+_SPELLINGS = (Kind.NEUTRAL, Kind.CONSTANT, Kind.MASK, Kind.JOIN)
 
 
 @dataclass(frozen=True)
@@ -82,10 +79,14 @@ class _Stored:
             node = graph.create_node(op, target, _resolve(args, made), _resolve(kwargs, made), name)
             made[name] = node
         graph.set_codegen(self.codegen)
-        module: GraphModule = PatternModule(torch.nn.Module(), graph)
-        for name, spec in self.specs.items():
-            setattr(module, name, spec)
-        return module
+        return _module(graph, self.specs)
+
+
+def _module(graph: Graph, specs: dict[str, Any]) -> GraphModule:
+    module: GraphModule = PatternModule(torch.nn.Module(), graph)
+    for name, spec in specs.items():
+        setattr(module, name, spec)
+    return module
 
 
 def _resolve(value: Any, made: dict[str, Node]) -> Any:
@@ -100,65 +101,48 @@ def _resolve(value: Any, made: dict[str, Node]) -> Any:
 
 @dataclass
 class PatternGraphs:
-    """The pattern graphs of a home of the flow. With no `folder` they are kept for the process only.
-
-    Attributes:
-        home: the home whose modules export patterns.
-        folder: where the file is, or is to be.
-        notes: what went wrong with the file. None of it changes a result.
-
-    """
+    """The pattern graphs that a home of the flow has exported in this process."""
 
     home: Home
-    folder: Path | None = None
-    notes: list[str] = field(default_factory=list)
-    _graphs: dict[str, _Stored] = field(default_factory=dict, init=False)
-    _grown: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        """Read the file of this environment, if there is one."""
-        if self.folder is None:
-            return
-        path = self._path()
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self._give_up(path, error)
-            return
-        try:
-            self._graphs = _unpack(content)
-        except Exception as error:  # whatever the file holds, it is not what was written there
-            self.notes.append(f"pattern graphs are exported anew: {path} is damaged ({type(error).__name__})")
-            self._grown = True
+    _graphs: dict[Any, _Stored] = field(default_factory=dict, init=False)
+    _operators: frozenset[str] = field(default=frozenset(), init=False)
+    _calls: frozenset[Any] = field(default=frozenset(), init=False)
+    _unmatched: set[str] = field(default_factory=set, init=False)
+    _prunes: bool = field(default=True, init=False)
 
     @contextmanager
-    def serve(self) -> Iterator[None]:
-        """Give the home's modules graphs that are kept; afterwards write the file, if there are new ones.
+    def serve(self, program: GraphModule | None) -> Iterator[None]:
+        """Give the home's modules graphs that are kept, while they rewrite a program.
 
-        The modules export patterns through a name of their own, and that name is where they are given them.
+        The modules export patterns through a name of their own, and that name is where they are given them. Without a
+        program any pattern may match: it may be changed before they see it.
         """
+        self._prunes = program is not None
+        if program is not None:
+            self._operators, self._calls = families_of(program), _calls_of(program)
+        self._unmatched.clear()
         with ExitStack() as stack:
             for module in (self.home.rewrites, self.home.fusions):
                 for name in exporters_of(module):
                     stack.enter_context(replaced(module, name, partial(self.export, getattr(module, name))))
             yield
-        self._save()
-
-    def _save(self) -> None:
-        """Write the file, whole or not at all."""
-        if self.folder is None or not self._grown:
-            return
-        self._grown = False
-        path = self._path()
-        try:
-            write_whole(path, _pack(self._graphs), mode=0o600)
-        except OSError as error:
-            self._give_up(path, error)
 
     def export(self, exporter: Callable[..., GraphModule], pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
         """Return what ``exporter(pattern, *args, **kwargs)`` gives, from what is kept if it is there."""
+        if not self._prunes:
+            return self._exported(exporter, pattern, *args, **kwargs)
+        name, is_replacement = pattern_name(pattern), _function_of(pattern).__name__.startswith("_reference_")
+        needed = _needed().get(name, frozenset())
+        if not needed <= self._operators or (is_replacement and name in self._unmatched):
+            return _matches_nothing(*args, **kwargs)
+        graph = self._exported(exporter, pattern, *args, **kwargs)
+        # A pattern that calls what the program does not is wanted to say so, but its replacement never is.
+        if not is_replacement:
+            matches = _calls_of(graph) <= self._calls
+            (self._unmatched.discard if matches else self._unmatched.add)(name)
+        return graph
+
+    def _exported(self, exporter: Callable[..., GraphModule], pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
         key = _call_key(pattern, args, kwargs)
         stored = self._graphs.get(key) if key else None
         if stored is None:
@@ -167,16 +151,51 @@ class PatternGraphs:
             if key is None or stored is None:
                 return exported
             self._graphs[key] = stored
-            self._grown = True
         return stored.build()
 
-    def _give_up(self, path: Path, error: OSError) -> None:
-        self.notes.append(f"pattern graphs are kept for this process only: {path}: {error.strerror}")
-        self.folder = None
 
-    def _path(self) -> Path:
-        assert self.folder is not None  # noqa: S101 - for the type checker; the callers have looked
-        return self.folder / f"patterns-{environment_key(self.home)}.bin"
+def families_of(program: GraphModule) -> frozenset[str]:
+    """Name what a program's operators do, whatever they are called: ``linear``, ``conv``, ``quantize_per_tensor``."""
+    targets = [call_of(node)[0] for node in program.graph.nodes if node.op in ("call_function", "call_method")]
+    return frozenset(family_of(name_of(target)) for target in targets if kind_of(target) not in _SPELLINGS)
+
+
+def _calls_of(program: GraphModule) -> frozenset[Any]:
+    """Return what a program calls. Of quantize and dequantize upstream matches any overload, so these are left out."""
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    return frozenset(target for target in targets if kind_of(target) is not Kind.QDQ)
+
+
+def _function_of(pattern: Any) -> Any:
+    # From 2.3 on it comes wrapped in a module.
+    return getattr(pattern, "fn", pattern)
+
+
+def pattern_name(pattern: Any) -> str:
+    """Name a rewrite after the function of its pattern, or of its replacement: the two differ in their beginning."""
+    name: str = _function_of(pattern).__name__
+    for beginning in ("_qdq_", "_reference_", "_folded_", "_"):
+        name = name.removeprefix(beginning)
+    return name
+
+
+@cache
+def _needed() -> dict[str, frozenset[str]]:
+    return {name: frozenset(families) for name, families in read_toml(OPERATORS_FILE).items()}
+
+
+def _matches_nothing(inputs: Any, *_: Any, **kwargs: Any) -> GraphModule:
+    """Return a graph that is called as the pattern would be, and whose one operator is in no program."""
+    graph = Graph()
+    leaves, spec = tree_flatten((tuple(inputs), kwargs))
+    # The matcher of 2.1 to 2.6 refuses an input that nothing uses.
+    placeholders = tuple(graph.placeholder(f"arg{index}") for index in range(len(leaves)))
+    graph.output([graph.call_function(_in_no_program, placeholders)])
+    return _module(graph, {"_in_spec": spec, "_out_spec": tree_flatten([None])[1]})
+
+
+def _in_no_program(*inputs: Any) -> Any:
+    return inputs
 
 
 def exporters_of(module: ModuleType) -> list[str]:
@@ -196,95 +215,37 @@ def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
         setattr(module, name, original)
 
 
-def environment_key(home: Home) -> str:
-    """Return a digest of all that the graphs depend on, beside the pattern itself."""
-    digest = hashlib.sha256()
-    # Another version, another patch of the rewrites, or another way of keeping graphs: another file.
-    parts = [_FORMAT, __version__, sys.version, torch.__version__, torch.version.git_version, home.name]
-    digest.update(repr(parts).encode())
-    for module in (home.rewrites, home.fusions):
-        # The module itself, and the one that its exporter comes from.
-        sources = [module.__file__, *(inspect.getsourcefile(getattr(module, name)) for name in exporters_of(module))]
-        for source in sources:
-            digest.update(Path(source or "").read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _call_key(pattern: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return a digest of one export: the pattern's source, and all that it is traced with.
+def _call_key(pattern: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what one export depends on: the pattern's code, and all that it is traced with.
 
     None if that cannot be told: the pattern may then be any.
     """
     try:
-        parts = [_source(getattr(pattern, "fn", pattern)), _signature((args, kwargs))]
-    except (AttributeError, OSError, TypeError):
+        return _code(_function_of(pattern)), _signature((args, kwargs))
+    except TypeError:
         return None
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _source(function: Any) -> list[Any]:
-    """Return a function's name and source, and the values that it closes over, functions among them likewise.
+def _code(function: Any) -> Any:
+    """Return a function's code, and the values that it closes over, functions among them likewise.
 
-    Raises TypeError or OSError for what has no source or is more than a plain value.
+    Raises TypeError for what closes over more than plain values.
     """
-    name = f"{function.__module__}.{function.__qualname__}"
-    if inspect.isbuiltin(function):  # such as torch.conv2d: part of torch, whose version is in the file's name
-        return [name]
-    if not inspect.isfunction(function):
-        raise TypeError(f"{type(function).__name__} has no source")
+    if isinstance(function, BuiltinFunctionType):  # such as torch.conv2d, which is one for the process
+        return function
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"{type(function).__name__} may be anything")
     closed = [cell.cell_contents for cell in function.__closure__ or ()]
-    return [
-        name,
-        _getsource(function.__code__),
-        [_source(value) if callable(value) else _signature(value) for value in closed],
-    ]
-
-
-@cache
-def _getsource(code: CodeType) -> str:
-    """Return the source of a function's code; the same few are asked for at every conversion."""
-    return inspect.getsource(code)
+    return function.__code__, tuple(_code(value) if callable(value) else _signature(value) for value in closed)
 
 
 def _signature(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return "tensor", str(value.dtype), tuple(value.shape), value.stride()
     if isinstance(value, tuple | list):
-        return [_signature(item) for item in value]
+        return tuple(_signature(item) for item in value)
     if isinstance(value, dict):
-        return {key: _signature(item) for key, item in value.items()}
+        return tuple((key, _signature(item)) for key, item in value.items())
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return type(value).__name__, value
     raise TypeError(f"{type(value).__name__} has no signature")
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, obj: Any) -> str | None:
-        """Name an operator; it is looked up under that name when the file is read."""
-        if isinstance(obj, torch._ops.OpOverload | torch._ops.HigherOrderOperator):
-            return qualified_name(obj)
-        return None
-
-
-class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, pid: str) -> Any:
-        """Return the operator of a name."""
-        operator: Any = torch.ops
-        for part in pid.split("."):
-            operator = getattr(operator, part)
-        return operator
-
-
-def _pack(graphs: dict[str, _Stored]) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer).dump(graphs)
-    content = buffer.getvalue()
-    return hashlib.sha256(content).digest() + content
-
-
-def _unpack(data: bytes) -> dict[str, _Stored]:
-    digest, content = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
-    if hashlib.sha256(content).digest() != digest:
-        raise ValueError("not whole")
-    graphs: dict[str, _Stored] = _Unpickler(io.BytesIO(content)).load()
-    return graphs

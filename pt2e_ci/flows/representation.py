@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from torch.fx import GraphModule, Node
 
 from pt2e_ci.errors import InputError, one_line
-from pt2e_ci.flows.patterns import exporters_of, replaced
+from pt2e_ci.flows.patterns import exporters_of, pattern_name, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,23 +59,17 @@ def load_representation(name: str) -> Representation:
         InputError: there is no such function, or its module cannot be imported.
 
     """
-    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    module_name, colon, attribute = found.get(name, name).partition(":")
-    if not colon or not module_name or not attribute:
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}.get(name, name)
+    if not re.fullmatch(r"[\w.]+:[\w.]+", found):
         raise InputError(f"{name!r} is no representation: write package.module:function, or the name of an entry point")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        value: Any = import_module(module_name)
+        representation: Representation = resolve_name(found)
     except Exception as error:  # a user's module may raise anything
-        raise InputError(f"{module_name} cannot be imported for --representation: {one_line(error)}") from None
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise InputError(f"{module_name} has no {attribute!r} for --representation: check its name")
-        value = getattr(value, part)
-    if not callable(value):
+        raise InputError(f"{found} cannot be imported for --representation: {one_line(error)}") from None
+    if not callable(representation):
         raise InputError(f"{name} is no function: a representation takes a Q/DQ GraphModule and returns a GraphModule")
-    representation: Representation = value
     return representation
 
 
@@ -118,7 +113,7 @@ def _watched(module: ModuleType, patterns: dict[str, GraphModule], taken: set[st
     def watch_export(export: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
         def exported(pattern: Any, *args: Any, **kwargs: Any) -> GraphModule:
             graph = export(pattern, *args, **kwargs)
-            names[id(graph)] = _rewrite_name(pattern)
+            names[id(graph)] = pattern_name(pattern).removesuffix("_int8").replace("quantized_", "", 1)
             graphs.append(graph)
             return graph
 
@@ -147,11 +142,3 @@ def _calls_in(match: Any) -> Iterator[str]:
     for inner, node in match.nodes_map.items():
         if inner.op == "call_function" and isinstance(node, Node):
             yield node.name
-
-
-def _rewrite_name(pattern: Any) -> str:
-    """Name a rewrite after its pattern's function: ``_qdq_quantized_add_relu`` gives ``add_relu``."""
-    # From 2.3 on the function comes wrapped in a module.
-    name: str = getattr(pattern, "fn", pattern).__name__
-    name = name.removeprefix("_qdq_").removeprefix("_").removesuffix("_int8")
-    return name.replace("quantized_", "", 1)
