@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 import platform
+import warnings
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -75,6 +77,13 @@ class Capabilities:
     def skips(self, cases: Iterable[Case]) -> dict[str, str]:
         """Return the cases that cannot run here, each with the reason."""
         return {case.name: "; ".join(missing.values()) for case in cases if (missing := self.missing(case.needs))}
+
+
+def quiet_torch() -> None:
+    """Have torch and torchao, which are about to be imported, keep to themselves what they miss and will change."""
+    warnings.simplefilter("ignore")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def detect() -> Capabilities:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -16,24 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pt2e_ci import __version__
-from pt2e_ci.errors import InputError
+from pt2e_ci import __version__, stops
+from pt2e_ci.errors import InputError, one_line
+from pt2e_ci.files import write_whole
 from pt2e_ci.github_cli import github
 from pt2e_ci.image_cli import image
-from pt2e_ci.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pt2e_ci.reports.history import Runs
     from pt2e_ci.reports.record import Report
 
 _OUTPUT = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
 _REPORTS = "The folder of reports."
-
-
-# The options that a report's key covers.
-_KEYED = ("--report", "--require", "--flow", "--seed", "--expectations", "--pattern-cache", "-k", "-m")
 
 
 class _Group(click.Group):
@@ -52,7 +45,13 @@ class _Group(click.Group):
         except InputError as error:
             click.echo(f"pt2e-ci: error: {error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("pt2e-ci: stopped", err=True)
+            ctx.exit(stops.exit_code())
         except OSError as error:
+            if error.filename is not None:
+                click.echo(f"pt2e-ci: error: {error.filename}: {error.strerror}", err=True)
+                ctx.exit(2)
             if error.errno != errno.ENOSPC:
                 raise
             click.echo(f"pt2e-ci: error: the output could not be written: {error.strerror}", err=True)
@@ -66,68 +65,76 @@ def main() -> None:
 
 
 @main.command(
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": ["--help"],
-    }
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
     """Run the suite on the torch of this environment.
 
     ARGUMENTS are names of cases, and options for pytest, which runs the suite: `-k`, `-x`, `-n`, and the
-    suite's own `--report FILE`, `--require NAMES`, `--flow HOME`, `--seed N`, `--expectations FILE`.
+    suite's own `--report FILE`, `--require NAMES`, `--table`, `--flow HOME`, `--seed N`, `--expectations FILE`,
+    `--representation MODULE:FUNCTION`, `--rounding SCHEME`.
 
-    A report that is there already is shown again, and nothing is run, if nothing that it depends on has changed:
-    packages, options, expectations, CPU. `--fresh` forces the run, and so does any option of pytest's own but
-    `-k` and `-m`, for what it asks for may be a file that only a run writes.
+    Exits with 0 if every outcome is the expected one, 1 if not, 2 for input that will not do, 5 if nothing was
+    selected, 130 or 143 if it was stopped.
     """
-    # The first process of a container is deaf to it otherwise, as long as pytest has not begun.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stops.listen()
     # Checked before anything is imported that takes seconds.
-    from pt2e_ci.cases.catalogue import case_names, select_cases
+    from pt2e_ci.cases.catalogue import case_names, leading_names, select_cases
 
-    names = _leading_names(arguments)
+    names = leading_names(arguments)
+    if names and names[0] in main.commands:
+        raise InputError(
+            f"{names[0]!r} is no case, but a command: type `pt2e-ci {names[0]}`, and with an image"
+            f" `docker run --entrypoint pt2e-ci IMAGE {names[0]}`"
+        )
     select_cases(names)
-    options = [argument for argument in arguments[len(names) :] if argument != "--fresh"]
-    if "--fresh" not in arguments and _may_reuse(options):
-        options.append("--reuse")
     selection = [f"--case={name}" for name in case_names() if name in names]
-    sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *selection, *options]))
-
-
-def _leading_names(arguments: Sequence[str]) -> list[str]:
-    """Return the words before the first option: after one, a word may be its value."""
-    names: list[str] = []
-    for argument in arguments:
-        if argument.startswith("-"):
-            break
-        names.append(argument)
-    return names
-
-
-def _may_reuse(options: Sequence[str]) -> bool:
-    """Tell whether an earlier report has all that these options ask for."""
-    rest = iter(options)
-    for option in rest:
-        name, equals, _ = option.partition("=")
-        if name not in _KEYED:
-            return False
-        if not equals:
-            next(rest, None)
-    return True
+    # This command is imported before pytest, which has a warning for that.
+    quiet = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *quiet, *selection, *arguments[len(names) :]]))
 
 
 def _run_pytest(arguments: list[str]) -> int:
     import pytest
 
+    from pt2e_ci.suite.session import Ending
+
     to_stdout = "--report=-" in arguments or ("--report", "-") in pairwise(arguments)
+    ending, refused = Ending(), _Refusals()
     # The report has standard output to itself, and what pytest prints goes beside it.
-    aside = contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext()
-    with aside:
-        code = int(pytest.main(arguments))
-    return 2 if code == pytest.ExitCode.USAGE_ERROR else code
+    with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
+        with contextlib.redirect_stderr(refused.text):
+            code = int(pytest.main(arguments, plugins=[ending, refused]))
+        if code == pytest.ExitCode.USAGE_ERROR:
+            raise refused.error()
+        click.echo(refused.text.getvalue(), err=True, nl=False)
+        for line in ending.lines:
+            click.echo(line)
+    return code
+
+
+class _Refusals:
+    """Takes what pytest says of its command line, which is many lines, until it has read it."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        self._stderr = sys.stderr
+
+    def pytest_cmdline_main(self) -> None:
+        """Let standard error through again."""
+        sys.stderr = self._stderr
+
+    def error(self) -> InputError:
+        """Say in one line what is wrong."""
+        from pt2e_ci.errors import unknown
+        from pt2e_ci.suite.options import OPTIONS
+
+        said = self.text.getvalue()
+        if found := re.search(r"unrecognized arguments: (\S+)", said):
+            return unknown("option", found[1].partition("=")[0], OPTIONS)
+        errors = [line for line in said.splitlines() if "error:" in line.lower()]
+        return InputError(re.sub("(?i).*error: ", "", errors[-1]) if errors else one_line(said))
 
 
 @main.command()
@@ -138,38 +145,32 @@ def _run_pytest(arguments: list[str]) -> int:
     "--platform", metavar="NAMES", help="Platforms of that matrix, by commas (default: linux/amd64,linux/arm64)."
 )
 @click.option("--pull-request", is_flag=True, help="Only the cells that run on each pull request.")
-def cells(names: tuple[str, ...], platform: str | None, *, as_json: bool, as_matrix: bool, pull_request: bool) -> None:
+@click.option("--tox", "as_tox", is_flag=True, help="Print tox's settings, as this project's pyproject.toml has them.")
+def cells(names: tuple[str, ...], platform: str | None, *, pull_request: bool, **form: bool) -> None:
     """List the cells, all or NAMES: every environment that the suite is run in."""
     from pt2e_ci.cells import PLATFORMS, cell_record, load_cells, platforms
 
     selected = [cell for cell in load_cells().select(names) if cell.pull_request or not pull_request]
-    if platform is not None and not as_matrix:
+    if platform is not None and not form["as_matrix"]:
         raise InputError("--platform goes with --github: cells are listed for this machine otherwise")
-    if as_matrix:
+    if form["as_matrix"]:
         from pt2e_ci.github import job_matrix
 
         click.echo(json.dumps(job_matrix(selected, platforms(platform) if platform is not None else [*PLATFORMS])))
         return
+    if form["as_tox"]:
+        from pt2e_ci.github import tox_settings
+
+        click.echo(tox_settings(selected), nl=False)
+        return
     records = [cell_record(cell) for cell in selected]
-    if as_json:
+    if form["as_json"]:
         click.echo(json.dumps(records, indent=2))
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("Session", "torch", "Flow", "torchao", "Python", "Cell"):
-        table.add_column(title, no_wrap=True)
-    for record in records:
-        table.add_row(
-            record["session"],
-            record["torch"],
-            record["flow"],
-            record["torchao"] or "\N{EN DASH}",
-            record["python"],
-            record["id"],
-        )
-    _print(table)
+    head = {"session": "Session", "torch": "torch", "flow": "Flow", "torchao": "torchao", "pythons": ["Python"]}
+    for row in (head, *records):
+        columns = (row["session"], row["torch"], row["flow"], row["torchao"] or "\N{EN DASH}")
+        click.echo("".join(f"{column:<19}" for column in columns) + ", ".join(row["pythons"]))
 
 
 @main.command()
@@ -177,12 +178,14 @@ def cells(names: tuple[str, ...], platform: str | None, *, as_json: bool, as_mat
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def doctor(*, flow: str | None, as_json: bool) -> None:
     """Say what this machine and this torch can do, and what that means for the suite."""
-    from pt2e_ci.capabilities import CAPABILITIES, detect
+    from pt2e_ci.capabilities import CAPABILITIES, detect, quiet_torch
     from pt2e_ci.cases.catalogue import CASES
     from pt2e_ci.cells import current_cell, platform_tag
-    from pt2e_ci.flows.homes import import_home
 
     cell = current_cell(flow)
+    quiet_torch()
+    from pt2e_ci.flows.homes import import_home
+
     import_home(cell.flow)
     found = detect()
     missing = found.missing(CAPABILITIES)
@@ -204,22 +207,20 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
         }
         click.echo(json.dumps(report, indent=2))
         return
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_row("cell", cell.id(platform_tag()) + ("" if cell.listed else "  (unlisted: it runs, marked as such)"))
-    table.add_row("torch", f"{found.build['version']}  ({found.build['git']}{', debug' * found.build['debug']})")
-    table.add_row("flow", cell.flow + (f" {cell.torchao}" if cell.torchao else ""))
-    table.add_row("engines", ", ".join(found.engines) or "none")
-    table.add_row("XNNPACK", "yes" if found.xnnpack else missing["xnnpack"])
-    table.add_row("machine", found.machine + (", emulated by qemu: expect a tenth of the speed" * found.emulated))
-    table.add_row("CPU", found.cpu["model"])
-    table.add_row("instruction sets", ", ".join(found.cpu["instruction_sets"]) or "none that matter here")
-    table.add_row("torch dispatches to", found.cpu["torch"])
-    table.add_row("cores, threads", f"{found.cpu['cores']}, {found.cpu['threads']}")
-    _print(table)
+    rows = {
+        "cell": cell.id(platform_tag()) + ("" if cell.listed else "  (unlisted: it runs, marked as such)"),
+        "torch": f"{found.build['version']}  ({found.build['git']}{', debug' * found.build['debug']})",
+        "flow": cell.flow + (f" {cell.torchao}" if cell.torchao else ""),
+        "engines": ", ".join(found.engines) or "none",
+        "XNNPACK": "yes" if found.xnnpack else missing["xnnpack"],
+        "machine": found.machine + (", emulated by qemu: expect a tenth of the speed" * found.emulated),
+        "CPU": found.cpu["model"],
+        "instruction sets": ", ".join(found.cpu["instruction_sets"]) or "none that matter here",
+        "torch dispatches to": found.cpu["torch"],
+        "cores, threads": f"{found.cpu['cores']}, {found.cpu['threads']}",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<20}{value}")
     click.echo()
     if not skipped:
         click.echo(f"All {len(cases)} cases can run here.")
@@ -238,30 +239,29 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
 
     An exact representation must pass every case first. Exits with 1 if it does not, or if a fault is not caught.
     """
+    from pt2e_ci.capabilities import detect, quiet_torch
+    from pt2e_ci.cells import current_cell, load_cells
+
+    cell = current_cell(flow)
+    quiet_torch()
     import torch
 
-    from pt2e_ci.capabilities import detect
     from pt2e_ci.cases.catalogue import case_names, select_cases
-    from pt2e_ci.cells import current_cell, load_cells
     from pt2e_ci.controls.faults import FAULTS
     from pt2e_ci.controls.scoring import Controls, known_of_quantizer, render, to_json
     from pt2e_ci.errors import unknown
     from pt2e_ci.expectations import load_expectations
     from pt2e_ci.flows.homes import import_home
     from pt2e_ci.flows.patterns import PatternGraphs
-    from pt2e_ci.suite.options import cache_folder
 
     for name in names:
         if name not in FAULTS:
             raise unknown("fault", name, FAULTS)
-    cell = current_cell(flow)
     selected = [case for case in select_cases(cases) if cell.flow in case.flows]
     home = import_home(cell.flow)
     skipped = detect().skips(selected)
     torch.set_num_threads(1)
-    cache = cache_folder()
-    patterns = PatternGraphs(home, cache if isinstance(cache, Path) else None)
-    tried = Controls((case for case in selected if case.name not in skipped), home, seed, patterns)
+    tried = Controls((case for case in selected if case.name not in skipped), home, seed, PatternGraphs(home))
     expected = known_of_quantizer(load_expectations(case_names(), load_cells().cells), cell)
     failed = [catch for catch in tried.failed if catch.case not in expected]
     scores = [tried.score(name) for name in FAULTS if not names or name in names]
@@ -276,8 +276,7 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--markdown", type=_OUTPUT, help="Write the table as Markdown; - is standard output.")
 @click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Write the page, DIR/index.html.")
-@click.option("--badge", type=_OUTPUT, help="Write a badge, as SVG, and beside it as JSON for a badge service.")
-@click.option("--junit", type=_OUTPUT, help="Write JUnit's XML.")
+@click.option("--badge", type=_OUTPUT, help="Write a badge, as JSON for a badge service.")
 @click.option(
     "--history", type=click.Path(path_type=Path, file_okay=False), help="Keep the runs here, and show changes."
 )
@@ -286,7 +285,6 @@ def report(
     markdown: Path | None,
     html: Path | None,
     badge: Path | None,
-    junit: Path | None,
     history: Path | None,
 ) -> None:
     """Print the table of reports, or write other views of them; FILES may be folders.
@@ -296,8 +294,6 @@ def report(
     from pt2e_ci.reports.selection import read_all
     from pt2e_ci.reports.table import is_terminal, render
 
-    if badge and (str(badge) == "-" or badge.suffix == ".json"):
-        raise InputError(f"--badge {badge} should name the picture, as badge.svg: its JSON is written beside it")
     runs: Runs | None = None
     if history is None:
         reports = read_all(files)
@@ -316,13 +312,9 @@ def report(
 
         views[html / "index.html"] = page(reports, runs)
     if badge:
-        from pt2e_ci.reports.badge import endpoint, svg
+        from pt2e_ci.reports.badge import endpoint
 
-        views |= {badge: svg(reports), badge.with_suffix(".json"): endpoint(reports)}
-    if junit:
-        from pt2e_ci.reports.junit import junit as to_junit
-
-        views[junit] = to_junit(reports)
+        views[badge] = endpoint(reports)
     # All are made before any is written.
     for path, view in views.items():
         _write(path, view)
@@ -356,34 +348,6 @@ def diff(old: str, new: str, reports: Path, markdown: Path | None, html: Path | 
 
 
 @main.command()
-@click.argument("old")
-@click.argument("new")
-@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
-def upgrade(old: str, new: str, reports: Path) -> None:
-    """Say what an upgrade from torch OLD to torch NEW changes: what to edit, and which cases.
-
-    What to edit comes from data in the package, and which cases from the reports at hand.
-    """
-    from pt2e_ci.moves import edits
-    from pt2e_ci.reports.diff import differences, text
-    from pt2e_ci.reports.selection import read_all, with_torch
-
-    versions = [_version(name) for name in (old, new)]
-    changes = edits(*versions)
-    at_hand = read_all([reports]) if reports.is_file() or any(reports.glob("*.jsonl")) else []
-    click.echo(f"From torch {old} to {new}, edit:")
-    click.echo("\n".join(edit.text(versions[1]) for edit in changes) if changes else "  nothing")
-    sides = [with_torch(at_hand, version) for version in versions]
-    click.echo()
-    for version, side in zip(versions, sides, strict=True):
-        if not side:
-            click.echo(f"No report of torch {version} in {reports}, so nothing is said of cases: nox -s test-{version}")
-    if all(sides):
-        click.echo("Cases, by the reports at hand:")
-        click.echo(text(differences(*sides)), nl=False)
-
-
-@main.command()
 @click.argument("case")
 @click.option("--torch", required=True, help="The version of torch.")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
@@ -404,7 +368,7 @@ def explain(case: str, torch: str, reports: Path) -> None:
     if not found:
         if case not in case_names():
             raise unknown("case", case, case_names())
-        raise InputError(f"no report of {case} on torch {version} in {reports}: run `nox -s test-{version} -- {case}`")
+        raise InputError(f"no report of {case} on torch {version} in {reports}: run `nox -s test-{version}`")
     click.echo("\n".join(in_words(report, record) for report, record in found), nl=False)
 
 
@@ -451,15 +415,8 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
     """
     from pt2e_ci.matrix import arguments_in, plan
 
+    stops.listen()
     sys.exit(plan(Path.cwd(), cells, arguments_in(arguments), at_once=jobs, fresh=fresh).run())
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    from pt2e_ci.reports.table import width
-
-    Console(width=width(), highlight=False).print(table)
 
 
 main.add_command(image)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import socket
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -84,11 +83,6 @@ def mark_reused(report: Report) -> Report:
 def now() -> str:
     """Return the time as reports hold it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def host_name() -> str:
-    """Return the name of this machine, as it stands in reports."""
-    return socket.gethostname()
 
 
 def _take_folder(digest: Any, folder: Path, patterns: tuple[str, ...]) -> None:

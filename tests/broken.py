@@ -1,6 +1,7 @@
-"""A pytest plugin that breaks the suite in one chosen way, so that tests can see it go red.
+"""Ways to break the suite, so that tests can see it go red: functions that are given a `patch` to break it with.
 
-The variable PT2E_CI_FAULT names a function of this module; it is called in the processes that run cases.
+As a pytest plugin (``-p broken``) it calls the one that the variable PT2E_CI_FAULT names, in the processes that run
+cases.
 """
 
 from __future__ import annotations
@@ -14,36 +15,34 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.numprocesses == 0:
-        globals()[os.environ["PT2E_CI_FAULT"]]()
+        globals()[os.environ["PT2E_CI_FAULT"]](pytest.MonkeyPatch())
 
 
-def _replace_export(action) -> None:
-    """Do something else than export, in the case `add` alone."""
+def _replace_export(patch, **actions) -> None:
+    """Do something else than export, by the model's name."""
     from pt2e_ci import running
 
     export = running.export
 
     def broken(model, inputs):
-        if type(model).__name__ == "Add":
-            action()
+        actions.get(type(model).__name__, lambda: None)()
         return export(model, inputs)
 
-    running.export = broken
+    patch.setattr(running, "export", broken)
 
 
-def segfault() -> None:
-    _replace_export(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+def deaths(patch) -> None:
+    def die(number):
+        return lambda: os.kill(os.getpid(), number)
+
+    _replace_export(patch, Add=die(signal.SIGSEGV), Mul=die(signal.SIGKILL))
 
 
-def killed() -> None:
-    _replace_export(lambda: os.kill(os.getpid(), signal.SIGKILL))
+def hang(patch) -> None:
+    _replace_export(patch, Add=lambda: time.sleep(600))
 
 
-def hang() -> None:
-    _replace_export(lambda: time.sleep(600))
-
-
-def slow_qdq() -> None:
+def slow_qdq(patch) -> None:
     """The case `qdq`, which is an addition as `add` is, takes for ever."""
     from pt2e_ci.suite import test_cases
 
@@ -54,17 +53,17 @@ def slow_qdq() -> None:
             time.sleep(600)
         return run_case(case, *args, **kwargs)
 
-    test_cases.run_case = slow
+    patch.setattr(test_cases, "run_case", slow)
 
 
-def exception() -> None:
+def exception(patch) -> None:
     def fail() -> None:
         raise RuntimeError("no graph today\nand a second line")
 
-    _replace_export(fail)
+    _replace_export(patch, Add=fail)
 
 
-def _replace_representation(change) -> None:
+def _replace_representation(patch, change) -> None:
     """Put `change(program)` after upstream's representation."""
     from pt2e_ci import running
     from pt2e_ci.flows.representation import Reference
@@ -75,15 +74,15 @@ def _replace_representation(change) -> None:
         reference = apply(home, qdq)
         return Reference(change(reference.program, qdq), reference.rewrites)
 
-    running.apply_upstream = broken
+    patch.setattr(running, "apply_upstream", broken)
 
 
-def rewrite_gone() -> None:
+def rewrite_gone(patch) -> None:
     """Nothing is rewritten: the reference program is the Q/DQ program."""
-    _replace_representation(lambda program, qdq: qdq)
+    _replace_representation(patch, lambda program, qdq: qdq)
 
 
-def rewrite_new() -> None:
+def rewrite_new(patch) -> None:
     """Upstream's own mistake mended: its conv rewrite looks for the operator that exported graphs hold."""
     import torch
 
@@ -107,11 +106,11 @@ def rewrite_new() -> None:
         levels = torch.round(conv2d(x, w, b) * (sx * sw / so)).to(torch.int32) + zo
         return torch.ops.aten.clamp(levels, lo, ho).to(torch.int8)
 
-    rewrites._qdq_quantized_conv2d = _qdq_quantized_conv2d
-    rewrites._reference_quantized_conv2d = _reference_quantized_conv2d
+    patch.setattr(rewrites, "_qdq_quantized_conv2d", _qdq_quantized_conv2d)
+    patch.setattr(rewrites, "_reference_quantized_conv2d", _reference_quantized_conv2d)
 
 
-def _add_to_outputs(steps: float) -> None:
+def _add_to_outputs(patch, steps: float) -> None:
     """Make every output larger by `steps` of its grid."""
     import operator
 
@@ -126,19 +125,19 @@ def _add_to_outputs(steps: float) -> None:
         program.recompile()
         return program
 
-    _replace_representation(shift)
+    _replace_representation(patch, shift)
 
 
-def off_by_two() -> None:
-    _add_to_outputs(2)
+def off_by_two(patch) -> None:
+    _add_to_outputs(patch, 2)
 
 
-def off_grid() -> None:
+def off_grid(patch) -> None:
     """No output is one of the quantize node's any more."""
-    _add_to_outputs(0.375)
+    _add_to_outputs(patch, 0.375)
 
 
-def not_a_number() -> None:
+def not_a_number(patch) -> None:
     """The first output is NaN."""
     import torch
 
@@ -152,10 +151,10 @@ def not_a_number() -> None:
         program.recompile()
         return program
 
-    _replace_representation(spoil)
+    _replace_representation(patch, spoil)
 
 
-def not_deterministic() -> None:
+def not_deterministic(patch) -> None:
     """One level more at every other call."""
     import torch
 
@@ -174,17 +173,17 @@ def not_deterministic() -> None:
         program.recompile()
         return program
 
-    _replace_representation(change)
+    _replace_representation(patch, change)
 
 
-def no_annotation() -> None:
+def no_annotation(patch) -> None:
     """A quantizer that finds nothing to annotate, as after an export that decomposes linear."""
     from pt2e_ci.flows.homes import Home
 
-    Home.quantizer = lambda home, scheme: home._quantizer.XNNPACKQuantizer()
+    patch.setattr(Home, "quantizer", lambda home, scheme: home._quantizer.XNNPACKQuantizer())
 
 
-def no_qnnpack() -> None:
+def no_qnnpack(patch) -> None:
     """A torch that was built without QNNPACK."""
     import dataclasses
 
@@ -197,4 +196,4 @@ def no_qnnpack() -> None:
         found = detect()
         return dataclasses.replace(found, engines=tuple(e for e in found.engines if e != "qnnpack"))
 
-    test_cases.detect = poorer
+    patch.setattr(test_cases, "detect", poorer)

@@ -46,8 +46,9 @@ def settings_in(cell, monkeypatch, tmp_path, **chosen):
         "seed": 0,
         "representation": None,
         "rounding": "half_even",
-        "pattern_cache": "off",
         "report": str(tmp_path / "r"),
+        "deselect": None,
+        "table": False,
     }
     return options.make_settings(SimpleNamespace(**(given | chosen)))
 
@@ -78,3 +79,30 @@ def test_report_in_a_folder_is_named_by_its_cell(monkeypatch, tmp_path):
         assert settings_in("2.4", monkeypatch, tmp_path, report=given).report == wanted
     # A folder that is not there yet is told by its slash.
     assert settings_in("2.4", monkeypatch, tmp_path, report=f"{tmp_path}/new/").report == tmp_path / "new" / wanted.name
+
+
+@pytest.mark.parametrize(
+    ("chosen", "folder"),
+    [
+        ({}, "reports"),
+        ({"case": ["add"]}, "reports/other"),
+        ({"keyword": "add"}, "reports/other"),
+        ({"representation": "m:f"}, "reports/other"),
+        ({"rounding": "truncate"}, "reports/other"),
+        ({"seed": 1}, "reports/other"),
+        ({"case": ["add"], "report": "mine/"}, "mine"),
+        ({"seed": 1, "report": "mine/r.jsonl"}, "mine"),
+    ],
+)
+def test_no_other_run_takes_the_place_of_a_whole_ones_report(monkeypatch, tmp_path, chosen, folder):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_in("2.4", monkeypatch, tmp_path, **({"report": None} | chosen))
+    assert settings.report.parent == tmp_path / folder
+    assert settings.is_main == (folder == "reports")
+
+
+def test_nearest_options_are_options():
+    parser = pytest.Parser(_ispytest=True)
+    options.add_options(parser)
+    own = {name for group in parser._groups for option in group.options for name in option.names()}
+    assert own - {"--case"} <= set(options.OPTIONS)

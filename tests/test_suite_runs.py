@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
+import signal
 import subprocess
 import sys
+import sysconfig
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import taken
 
 from pt2e_ci.cases.catalogue import case_names
-from pt2e_ci.reports.record import dump
+from pt2e_ci.cells import current_cell, platform_tag
+from pt2e_ci.reports.record import dump, read_whole_report
+from pt2e_ci.suite.options import key_of
+from pt2e_ci.unchanged import result_key
 
 # What upstream's representation does on the torch that these tests run on.
 PASS = [
@@ -46,6 +57,18 @@ def test_report_is_whole_and_fits_the_schema(whole_run):
     assert report.end["counts"] == dict(Counter(OUTCOMES.values()))
     assert report.run["packages"]["torch"].startswith(report.run["torch"])
     assert report.run["representation"] == "upstream"
+
+
+def test_report_stands_for_a_run_of_the_matrix_that_changes_nothing():
+    """Its key is that of no options at all."""
+    options = SimpleNamespace(
+        case=[], require="", flow=None, representation=None, rounding="half_even", seed=0, keyword="", markexpr="",
+        deselect=None, plugins=[], expectations=None,
+    )  # fmt: skip
+    key = result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), {})
+    assert key_of(options) == key
+    assert key_of(SimpleNamespace(**vars(options) | {"seed": 1})) != key
+    assert key_of(SimpleNamespace(**vars(options) | {"rounding": "truncate"})) != key
 
 
 def test_integers_are_where_upstream_puts_them(whole_run):
@@ -90,11 +113,32 @@ def test_histogram_counts_every_output(whole_run):
 
 
 def test_table_names_every_case(whole_run):
-    table = whole_run.stdout.split("PT2E reference representation")[1]
     for name in case_names():
-        assert name in table
+        line, *_ = re.findall(rf"^ {name} .*", whole_run.stdout, re.MULTILINE)
+        assert len(line) <= 80
     known = len(OUTCOMES) - len(PASS)
-    assert f"{len(OUTCOMES)} cases: {len(PASS)} pass, {known} known defects, 0 skipped, 0 unexpected" in table
+    counts = f"{len(OUTCOMES)} cases: {len(PASS)} pass, {known} known defects, 0 skipped, 0 unexpected"
+    assert counts in whole_run.stdout
+
+
+def test_run_ends_with_the_answer(whole_run):
+    """Above pytest's closing line, where it is pytest that one has called; no list of what is known stands there."""
+    _, *lines = whole_run.stdout.partition("PT2E reference representation")[2].splitlines()
+    *verdict, following = lines[:4]
+    assert following.endswith(f"pt2e-ci report {whole_run.path.name}  (every case)")
+    assert verdict == [
+        f"{len(PASS)} of {len(OUTCOMES)} cases hold on torch {whole_run.report.run['torch']}; 29 compute in float,"
+        " 8 are inexact or wrong",
+        "and 3 fail: all known; nothing new.",
+        f"Report: {whole_run.path.name}",
+    ]
+    assert "passed" in lines[-1]
+    assert "XFAIL" not in whole_run.stdout
+    assert "warning" not in (whole_run.stdout + whole_run.stderr).lower()
+
+
+def test_run_says_how_far_it_is(whole_run):
+    assert re.findall(r"^(\d+) of 54 cases", whole_run.stdout, re.MULTILINE)[:5] == ["10", "20", "30", "40", "50"]
 
 
 def test_junit_agrees(whole_run):
@@ -103,53 +147,54 @@ def test_junit_agrees(whole_run):
     assert suite.attrib["failures"] == "0"
 
 
-def test_second_run_gives_the_same_digests(suite, whole_run):
-    again = suite("--case=static_linear", "--case=dynamic_linear", "--case=conv2d", "-n2")
-    assert {case["name"]: case["digest"] for case in again.report.cases} == {
-        name: whole_run.case(name)["digest"] for name in ("static_linear", "dynamic_linear", "conv2d")
-    }
+@pytest.mark.parametrize("name", ["static_linear", "dynamic_linear", "conv2d"])
+def test_second_run_gives_the_same_digest(whole_run, name):
+    assert taken(name)["digest"] == whole_run.case(name)["digest"]
 
 
-def test_another_seed_gives_other_integers(suite, whole_run):
-    other = suite("--case=static_linear", "--seed=1")
-    assert other.code == 0
-    assert other.case("static_linear")["digest"] != whole_run.case("static_linear")["digest"]
-    assert other.report.run["seed"] == 1
+def test_another_seed_gives_other_integers(whole_run):
+    other = taken("static_linear", seed=1)
+    assert other["complaint"] is None
+    assert other["digest"] != whole_run.case("static_linear")["digest"]
 
 
-def test_keyword_selects_cases(suite):
-    run = suite("-k", "qdq and not channel")
-    assert [case["name"] for case in run.report.cases] == ["qdq"]
+def test_run_of_some_cases_leaves_the_whole_ones_report_alone(tmp_path):
+    """Whatever the project around it has set for its own tests."""
+    (tmp_path / "reports").mkdir()
+    whole = tmp_path / "reports" / f"{current_cell().id(platform_tag())}.jsonl"
+    whole.write_text("a whole run's")
+    command = [sys.executable, "-m", "pytest", "--pyargs", "pt2e_ci.suite", "-k", "qdq and not channel", "--seed=1"]
+    command += ["-n0", "-o", "python_files=check_*.py", "-o", "filterwarnings=error"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert whole.read_text() == "a whole run's"
+    report = read_whole_report(tmp_path / "reports" / "other" / whole.name)
+    assert ([case["name"] for case in report.cases], report.run["seed"]) == (["qdq"], 1)
 
 
-def test_stopped_run_does_not_take_the_reports_name(suite):
-    run = suite("-x", "--case=add", "--case=static_linear", "--case=qdq", "-n0", fault="exception")
-    assert run.code == 1
-    assert not run.path.exists()
-    part = run.path.with_name("report.jsonl.partial")
-    assert json.loads(part.read_text().splitlines()[-1])["selected"] == 3
-
-
-def test_sigterm_keeps_what_was_gathered(suite, tmp_path):
-    command = [sys.executable, "-m", "pt2e_ci", "run", "add", "qdq", "--fresh", "-v", "--report=report.jsonl", "-n1"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_keeps_what_was_gathered(tmp_path, number, code):
+    command = [sys.executable, "-m", "pt2e_ci", "run", "add", "qdq", "-v", "--report=report.jsonl", "-n1"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PT2E_CI_FAULT": "slow_qdq"}
     process = subprocess.Popen(
-        [*command, "-p", "broken"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "-p", "broken"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # the signal is for this process alone, and not for its workers
     )
     for line in process.stdout:
         if "PASSED" in line:
-            process.terminate()
-    assert process.wait(timeout=60) == 2
+            process.send_signal(number)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == code
+    assert rest.splitlines()[-3].endswith("nothing new. Stopped before 1 more.")
     part = [json.loads(line) for line in (tmp_path / "report.jsonl.partial").read_text().splitlines()]
     assert [record.get("name") for record in part] == [None, "add", None]
     assert part[-1]["selected"] == 2
     assert not (tmp_path / "report.jsonl").exists()
-
-
-def test_timeout_from_the_environment(suite, monkeypatch):
-    monkeypatch.setenv("PYTEST_TIMEOUT", "15")
-    run = suite("--case=add", fault="hang", keep=("PYTEST_TIMEOUT",))
-    assert run.case("add")["reason"] == "still running after 15 s"
 
 
 def test_collecting_only_is_no_failure(suite):
@@ -159,13 +204,8 @@ def test_collecting_only_is_no_failure(suite):
     assert not run.path.exists()
 
 
-def test_projects_own_settings_do_not_hide_the_suite(suite):
-    run = suite("--case=qdq_per_channel_2d", "-o", "python_files=check_*.py", "-o", "filterwarnings=error")
-    assert run.code == 0, run.stdout
-
-
 def test_nothing_selected_is_not_a_pass(suite):
-    run = suite("-k", "nonsense")
+    run = suite("-k", "nonsense", "-n0")
     assert run.code == 5
     assert not run.path.exists()
 
@@ -175,7 +215,10 @@ def test_report_on_standard_output_stands_alone(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     assert [json.loads(line)["record"] for line in done.stdout.splitlines()] == ["run", "case", "end"]
-    assert "1 passed" in done.stderr
+    torch = json.loads(done.stdout.splitlines()[0])["torch"]
+    # The command's own answer stands below pytest's closing line.
+    assert "1 passed" in done.stderr.splitlines()[-2]
+    assert done.stderr.splitlines()[-1] == f"1 of 1 case holds on torch {torch}: nothing new."
 
 
 def test_other_runs_of_pytest_are_left_alone(tmp_path):

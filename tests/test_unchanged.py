@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 from test_report import RUN, case, report
 
@@ -94,20 +90,3 @@ def test_other_key_stopped_run_or_no_report(tmp_path):
     path.write_text(path.read_text()[:-9])
     assert reusable(path, KEY) is None
     assert reusable(tmp_path / "none.jsonl", KEY) is None
-
-
-def test_run_is_spared_until_it_is_forced(tmp_path):
-    def run(*options):
-        command = [sys.executable, "-m", "pt2e_ci", "run", "qdq_per_channel_2d", "--report=r.jsonl", *options]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0
-        return json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])
-
-    first, second = run(), run()
-    assert first["reused"] is None
-    assert second["reused"] is not None
-    assert {**second, "reused": None} == first
-    assert run("--fresh")["reused"] is None
-    assert run("--junitxml", "junit.xml")["reused"] is None
-    assert (tmp_path / "junit.xml").exists()
-    assert run("--seed=1")["reused"] is None

@@ -62,7 +62,7 @@ def matmul(self: Real, other: Real) -> Real:
 def add(self: Real, other: Real | float, alpha: float = 1) -> Real:
     """``self + alpha * other``."""
     other = other if isinstance(other, Real) else _constant(other, self)
-    return self.plus(other.times(Fraction(alpha)))
+    return self.plus(other.times(_rational(alpha)))
 
 
 def sub(self: Real, other: Real | float, alpha: float = 1) -> Real:
@@ -72,7 +72,7 @@ def sub(self: Real, other: Real | float, alpha: float = 1) -> Real:
 
 def mul(self: Real, other: Real | float) -> Real:
     """``self * other``, element by element."""
-    return product(self, other, torch.mul, 1) if isinstance(other, Real) else self.times(Fraction(other))
+    return product(self, other, torch.mul, 1) if isinstance(other, Real) else self.times(_rational(other))
 
 
 def relu(self: Real) -> Real:
@@ -82,10 +82,10 @@ def relu(self: Real) -> Real:
 
 def clamp(self: Real, min: float | None = None, max: float | None = None) -> Real:
     """Each number, or the bound that it is beyond."""
-    if min is not None and min > -math.inf:
-        self = _constant(min, self).where(self.is_below(Fraction(min)), self)
-    if max is not None and max < math.inf:
-        self = self.where(self.is_below(Fraction(max)), _constant(max, self))
+    if min is not None and min != -math.inf:
+        self = _constant(min, self).where(self.is_below(_rational(min)), self)
+    if max is not None and max != math.inf:
+        self = self.where(self.is_below(_rational(max)), _constant(max, self))
     return self
 
 
@@ -192,7 +192,13 @@ def windows(length: int, count: int) -> torch.Tensor:
 
 
 def _constant(value: float, like: Real) -> Real:
-    return Real((Term(Fraction(value), torch.ones(like.shape, dtype=torch.int64)),), like.exact)
+    return Real((Term(_rational(value), torch.ones(like.shape, dtype=torch.int64)),), like.exact)
+
+
+def _rational(value: float) -> Fraction:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise NoExactFormError("an operand that is no finite number")
+    return Fraction(value)
 
 
 def _one_term(real: Real) -> Term:

@@ -144,7 +144,8 @@ class _Runner(Interpreter):
         if name == "getitem" and not isinstance(args[0], Real):
             return args[0][args[1]]
         if (name in SAME or name in MOVES) and isinstance(args[0], Real):
-            if any(isinstance(value, torch.dtype) and not value.is_floating_point for value in (*args, *kwargs.values())):
+            dtypes = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)]
+            if not all(dtype.is_floating_point for dtype in dtypes):
                 raise NoExactFormError(f"{name} to integers")
             if name in SAME:
                 return args[0]
@@ -263,8 +264,8 @@ def _dequantize(arguments: dict[str, Any]) -> Real:
     shape[axis] = -1
     zero_points = arguments["zero_points"]
     shifted = _shifted(levels, torch.zeros(1) if zero_points is None else zero_points.reshape(shape))
-    scales = [Fraction(scale) for scale in arguments["scales"].flatten().tolist()]
-    first, *others = (scaled(term.integers, scales, axis).times(term.unit) for term in shifted.terms)
+    steps: list[Fraction] = [Fraction(scale) for scale in arguments["scales"].flatten().tolist()]
+    first, *others = (scaled(term.integers, steps, axis).times(term.unit) for term in shifted.terms)
     return reduce(Real.plus, others, first)
 
 

@@ -133,7 +133,7 @@ class Real:
     def plus(self, other: Real) -> Real:
         """Add, broadcasting."""
         shape = torch.broadcast_shapes(self.shape, other.shape)
-        terms = tuple(Term(term.unit, term.integers.expand(shape)) for term in (*self.terms, *other.terms))
+        terms = tuple(Term(term.unit, term.integers.expand(shape).contiguous()) for term in (*self.terms, *other.terms))
         return Real(terms, self.exact and other.exact).reduced()
 
     def where(self, mask: torch.Tensor, other: Real) -> Real:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.reports.pages import render_page
-from pt2e_ci.reports.words import difference, label, markdown_text, representation_of
+from pt2e_ci.reports.words import difference, label, markdown_text, representation_of, to_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ def _changed_fields(was: dict[str, Any] | None, is_: dict[str, Any] | None) -> t
 def _describe(case: dict[str, Any] | None) -> str:
     if case is None:
         return "not there"
-    numbers = case["numerics"].get("reference_vs_exact") or case["numerics"].get("reference_vs_qdq")
+    numbers = to_exact(case) or case["numerics"].get("reference_vs_qdq")
     structure = case["structure"]
     words = [
         case["outcome"] + (f" in {case['stage']}" if case["stage"] else ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.reports.words import command, difference, label, representation_of
+from pt2e_ci.reports.words import command, difference, label, representation_of, to_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,15 +66,15 @@ def _structure(report: Report, case: dict[str, Any]) -> Iterator[str]:
 
 def _numbers(case: dict[str, Any]) -> Iterator[str]:
     numbers, exact = case["numerics"], case.get("exact")
-    to_exact = numbers.get("reference_vs_exact")
-    if not to_exact or not to_exact.get("compared"):
+    distance = to_exact(case)
+    if not distance:
         return
     yield ""
-    share = f"{to_exact['differing']:.0%} of the outputs"
-    if not to_exact["max"] and not to_exact["not_finite"]:
+    share = f"{distance['differing']:.0%} of the outputs"
+    if not distance["max"] and not distance["not_finite"]:
         yield "The reference program gives the exact result, in every output."
         return
-    yield f"The reference program is up to {difference(to_exact)} from the exact result, in {share}."
+    yield f"The reference program is up to {difference(distance)} from the exact result, in {share}."
     if (qdq := numbers.get("qdq_vs_exact")) and qdq["compared"]:
         yield f"The Q/DQ program, which computes in float, is up to {difference(qdq)} from it."
     if not exact:

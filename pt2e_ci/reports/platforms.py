@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.reports.words import cell_name, difference, machine
+from pt2e_ci.reports.words import cell_name, difference, machine, to_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,5 +47,5 @@ def _side_by_side(group: Sequence[Report]) -> list[list[dict[str, Any]]]:
 
 
 def _end(case: dict[str, Any]) -> str:
-    exact = case["numerics"].get("reference_vs_exact")
-    return f"{case['outcome']}, {difference(exact)} from exact" if exact and exact["compared"] else case["outcome"]
+    exact = to_exact(case)
+    return f"{case['outcome']}, {difference(exact)} from exact" if exact else case["outcome"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.whole_files import write_whole
+from pt2e_ci.files import read_text, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,6 +87,8 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
+        if path.is_fifo():
+            raise OSError("it is a pipe: use --report -, and redirect standard output")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except PermissionError:
@@ -133,10 +135,7 @@ def read_report(path: Path) -> Report:
         InputError: it cannot be read, is no report, or is not whole; with the line.
 
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    text = read_text(path)
     if not text:
         raise InputError(f"{path}: an empty file is no report: run the suite again")
     if not text.endswith("\n"):

@@ -16,19 +16,20 @@ from rich.text import Text
 
 from pt2e_ci.reports.platforms import differences
 from pt2e_ci.reports.selection import case_order
-from pt2e_ci.reports.words import difference, label, markdown_text, representation_of
+from pt2e_ci.reports.words import difference, label, markdown_text, representation_of, to_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pt2e_ci.reports.record import Report
 
-COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Seed's rule", "Why")
+COLUMNS = ("Case", "Outcome", "Integer", "To Q/DQ", "To exact", "Inexact", "Why")
 
 _STYLES = {"pass": "green", "skip": "cyan"}
 _EMPTY = "\N{EN DASH}"
 _NARROW = 110
-_FIRST_TO_GO = ("To Q/DQ", "Inexact", "Seed's rule")
+_GAP = 3  # between two columns of the terminal's table
+_FIRST_TO_GO = ("Integer", "To Q/DQ", "Inexact")
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
     structure = case["structure"]
     integer = f"{structure['integer']}/{structure['integer'] + structure['float']}" if structure else _EMPTY
     numbers = case["numerics"].get("reference_vs_qdq")
-    exact = case["numerics"].get("reference_vs_exact")
-    exact = exact if exact and exact["compared"] and not case["exact"]["approximated"] else None
-    seed = case["seed_check"]
+    exact = to_exact(case)
     why = case["complaint"] if outcome.startswith("pass") else case["reason"]
     return (
         case["name"],
@@ -80,7 +79,6 @@ def _texts(case: dict[str, Any]) -> tuple[str, ...]:
         difference(numbers) if numbers else _EMPTY,
         difference(exact) if exact else _EMPTY,
         f"{exact['differing']:.0%}" if exact else _EMPTY,
-        seed["outcome"] if seed else _EMPTY,
         why or "",
     )
 
@@ -152,30 +150,34 @@ def is_terminal() -> bool:
 
 
 def width() -> int:
-    """Return the terminal's width; a pipe has none, and a log has room for a table that is not squeezed."""
-    return shutil.get_terminal_size((140, 24)).columns if is_terminal() else 140
+    """Return the terminal's width; 80 where there is none."""
+    return shutil.get_terminal_size().columns if is_terminal() else 80
 
 
 def render(reports: Sequence[Report], *, color: bool) -> str:
-    """Return the table as text for the terminal."""
+    """Return the table as text for the terminal: a case is one line, of which reason and cells are cut to fit."""
     several = len(reports) > 1
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = max(width(), 80)
     # Where there is no room for all, the outcome and its reason come first.
-    shown = [index for index, column in enumerate(COLUMNS) if width() >= _NARROW or column not in _FIRST_TO_GO]
-    for index in shown:
-        wraps = COLUMNS[index] in ("Outcome", "Seed's rule", "Why")
-        table.add_column(COLUMNS[index], no_wrap=not wraps, min_width=10 if wraps else None)
-    if several:
-        table.add_column("Cells")
-    for row in rows(reports):
-        style = "bold red" if row.unexpected else _STYLES.get(row.outcome, "yellow")
-        cells = [Text(row.texts[index]) for index in shown]
-        cells[1].stylize(style)
-        if several:
-            cells.append(Text(_cells(row, reports)))
+    shown = [index for index, column in enumerate(COLUMNS) if columns >= _NARROW or column not in _FIRST_TO_GO]
+    head = [*(COLUMNS[index] for index in shown), *["Cells"] * several]
+    found = [
+        (row, [*(row.texts[index] for index in shown), *[_cells(row, reports)] * several]) for row in rows(reports)
+    ]
+    cut = {"Why", "Cells"}
+    longest = [max(len(title), *(len(texts[index]) for _, texts in found)) for index, title in enumerate(head)]
+    kept = sum(length for title, length in zip(head, longest, strict=True) if title not in cut)
+    room = (columns - kept - _GAP * len(head)) // (1 + several)
+    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row, texts in found:
+        cells = [Text(text) for text in texts]
+        cells[1].stylize("bold red" if row.unexpected else _STYLES.get(row.outcome, "yellow"))
+        for title, cell in zip(head, cells, strict=True):
+            if title in cut:
+                cell.truncate(max(room, _GAP), overflow="ellipsis")
         table.add_row(*cells)
     buffer = io.StringIO()
-    console = Console(file=buffer, width=max(width(), 80), force_terminal=color, highlight=False)
+    console = Console(file=buffer, width=columns, force_terminal=color, highlight=False)
     for report in reports:
         console.print(Text(describe(report)), soft_wrap=True)
     console.print(table)

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pt2e_ci import stops
 from pt2e_ci.cases.catalogue import CASES, Case, case_names
 from pt2e_ci.errors import InputError, death_reason
 from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import Report, dump, end_record, keep_report
+from pt2e_ci.suite.options import other_place
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from pt2e_ci.expectations import Expectations
     from pt2e_ci.suite.options import Settings
+    from pt2e_ci.suite.progress import Progress
     from pt2e_ci.suite.scratch import Scratch
 
 RESULT = "pt2e_ci_result"
@@ -39,7 +43,11 @@ class Gathered:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
     report: Report | None = None
+    place: Path | None = None
+    """Where the report is; None for standard output."""
     notes: list[str] = field(default_factory=list)
+    progress: Progress | None = None
+    stopped: bool = False
 
 
 def case_record(result: Result, expectations: Expectations, complaint: str | None = None) -> dict[str, Any]:
@@ -55,6 +63,7 @@ def case_record(result: Result, expectations: Expectations, complaint: str | Non
         "outcome": result.outcome.value,
         "known": verdict.known,
         "complaint": complaint or verdict.complaint,
+        "change": "new" if complaint else verdict.change,
         "stage": result.stage.value if result.stage else None,
         "reason": result.reason,
         "structure": result.structure,
@@ -94,6 +103,25 @@ class Gatherer:
             record = case_record(result, self._expectations)
         if record is not None:
             self._gathered.records[match["name"]] = record
+        if self._gathered.progress and (report.when == "call" or not report.passed):
+            self._gathered.progress.count(match["name"], len(self._gathered.selected))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport, config: pytest.Config
+    ) -> Generator[None, tuple[str, str, Any], tuple[str, str, Any]]:
+        """Leave it to the line of progress how far a run is, unless asked to be verbose."""
+        status = yield
+        quiet = self._gathered.progress and ITEM.search(report.nodeid)
+        return (status[0], "", "") if quiet else status
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """End the workers at once: pytest-xdist would wait for the cases that they are at."""
+        self._gathered.stopped = True
+        stops.be_deaf()
+        session = self._config.pluginmanager.getplugin("dsession")
+        for node in session._active_nodes if session else ():
+            node.gateway._io.popen.kill()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
@@ -120,14 +148,11 @@ class Gatherer:
             report.wasxfail = record["known"]["reason"]
 
     def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, str]:
-        limit = self._timeout()
+        limit = float(getattr(self._config.option, "timeout", None) or 0)
         # pytest-timeout ends the process with 1 where a signal would not reach it.
         if limit and elapsed >= limit and code == 1:
             return Outcome.TIMEOUT, f"still running after {limit:g} s"
         return Outcome.CRASH, death_reason(code)
-
-    def _timeout(self) -> float:
-        return float(self._config.option.timeout or 0) if hasattr(self._config.option, "timeout") else 0
 
 
 def _failed_around(case: Case, report: pytest.TestReport) -> Result:
@@ -158,6 +183,8 @@ def _case(name: str) -> Case:
 
 def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) -> int:
     """Write the report and return the exit status: a run that lacks what it requires, or has a complaint, is red."""
+    if gathered.stopped:
+        exitstatus = stops.exit_code()
     run = gathered.scratch.run_record()
     if run is None or not gathered.records:
         gathered.notes.append("no case was judged: no report was written")
@@ -170,28 +197,26 @@ def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) 
     report = Report(run, tuple(records), end)
     gathered.report = report
 
-    gathered.notes += gathered.scratch.notes()
     missing = gathered.scratch.missing(settings.required)
     gathered.notes += [f"{name} is required: {reason}" for name, reason in missing.items()]
     red = bool(missing) or any(record["complaint"] for record in records)
     if red and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         exitstatus = pytest.ExitCode.TESTS_FAILED
     try:
-        gathered.notes.append(_deliver(report, settings.report))
+        gathered.place = _deliver(report, settings)
     except InputError as error:
         gathered.notes.append(f"error: {error}")
         return pytest.ExitCode.INTERRUPTED  # 2, as for any input that will not do
     return exitstatus
 
 
-def _deliver(report: Report, path: Path | None) -> str:
-    """Put the report where it should go, and say where."""
-    if path is None:
+def _deliver(report: Report, settings: Settings) -> Path | None:
+    """Put the report where it should go, and return where that is; None for standard output."""
+    if settings.report is None:
         stream = sys.__stdout__ or sys.stdout
         stream.write(dump(report))
         stream.flush()
-        return "report on standard output"
-    place = keep_report(path, report)
-    if report.is_complete:
-        return f"report: {place}"
-    return f"incomplete report, {len(report.cases)} of {report.end['selected']} cases: {place}"
+        return None
+    # What a run has left out by a way that its options do not tell, such as a plugin's, is seen only now.
+    other = settings.is_main and report.is_partial
+    return keep_report(other_place(settings.report) if other else settings.report, report)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 # The schemes of `pt2e_ci.exact.rounding`, which imports torch.
 ROUNDINGS = ("half_even", "half_away", "truncate")
+OPTIONS = (
+    *("--case", "--report", "--require", "--table", "--flow", "--representation", "--rounding", "--seed"),
+    *("--expectations", "-k", "-m", "-n", "-x", "--maxfail", "--timeout", "--junitxml", "--pdb", "--verbose"),
+)
+"""The options that a mistyped one is likely to mean: the suite's own, and the usual ones of pytest."""
+_MAIN, _OTHER = "reports/", "reports/other/"
 _TIMEOUT_SECONDS = 300
 _MOST_WORKERS = 4
 _CASES_PER_WORKER = 5
@@ -38,12 +44,14 @@ class Settings:
     seed: int
     report: Path | None
     """Where the report goes; None for standard output."""
+    is_main: bool
+    """Whether the report is the cell's own, that of a run of all cases as they stand: no other takes its place."""
     representation: str | None
     """What makes the reference programs, as the user named it; None for upstream's own."""
     rounding: str
     """The rounding scheme of the exact result."""
-    pattern_cache: Path | None
-    """The folder where upstream's pattern graphs are kept; None to export them anew each time."""
+    table: bool
+    """Whether the table of all cases is printed."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -53,7 +61,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--report",
         metavar="FILE",
-        help="where the report goes: a file, or a folder that gets <cell>.jsonl (default reports); - is stdout",
+        help="where the report goes: a file, or a folder that gets <cell>.jsonl; - is stdout (default: reports, and for"
+        " a run of some cases, or of another representation, rounding, seed or expectations, reports/other)",
     )
     group.addoption(
         "--require",
@@ -61,11 +70,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help=f"capabilities whose absence fails the run, by commas: {', '.join(CAPABILITIES)}",
     )
-    group.addoption(
-        "--reuse",
-        action="store_true",
-        help="if the report is there and nothing that it depends on has changed, show it and run nothing",
-    )
+    group.addoption("--table", action="store_true", help="print the table of all cases, too")
     group.addoption("--flow", metavar="HOME", help=f"home of the PT2E flow, one of: {', '.join(FLOWS)}")
     group.addoption(
         "--representation",
@@ -84,12 +89,6 @@ def add_options(parser: pytest.Parser) -> None:
         type=Path,
         metavar="FILE",
         help="the known defects, in place of those that the package lists",
-    )
-    group.addoption(
-        "--pattern-cache",
-        default=str(cache_folder()),
-        metavar="DIR",
-        help="where upstream's exported pattern graphs are kept (default %(default)s), or off",
     )
 
 
@@ -117,11 +116,9 @@ def make_settings(option: Any) -> Settings:
         raise unknown("rounding scheme", option.rounding, ROUNDINGS)
     if option.representation == "":
         raise InputError("--representation needs package.module:function, or the name of an entry point")
-    if not option.pattern_cache:
-        raise InputError("--pattern-cache needs the name of a folder, or off")
     if option.report == "":
         raise InputError("--report needs the name of a file or a folder, or - for standard output")
-    report = None if option.report == "-" else _report_path(option.report or "reports/", cell)
+    report = None if option.report == "-" else _report_path(option.report or _default_folder(option), cell)
     machine = platform_tag().split("_", 1)[1]
     return Settings(
         cell,
@@ -130,10 +127,22 @@ def make_settings(option: Any) -> Settings:
         required,
         option.seed,
         report,
+        option.report is None and _default_folder(option) == _MAIN,
         option.representation,
         option.rounding,
-        pattern_cache=None if option.pattern_cache == "off" else Path(option.pattern_cache).absolute(),
+        option.table,
     )
+
+
+def _default_folder(option: Any) -> str:
+    asked = (option.case, option.keyword, option.markexpr, option.deselect)
+    otherwise = (option.representation, option.expectations, option.seed, option.rounding != ROUNDINGS[0])
+    return _OTHER if any((*asked, *otherwise)) else _MAIN
+
+
+def other_place(path: Path) -> Path:
+    """Return where a report goes in place of `path`, the cell's own, if its run has left cases out."""
+    return path.parent / Path(_OTHER).name / path.name
 
 
 def _report_path(given: str, cell: Cell) -> Path:
@@ -162,7 +171,7 @@ def key_of(option: Any) -> str:
         *("case", "require", "flow", "representation", "rounding", "seed"),
         *("keyword", "markexpr", "deselect", "plugins"),
     )
-    options = {name: value for name in names if (value := getattr(option, name))}
+    options = {name: value for name in names if (value := getattr(option, name)) and value != ROUNDINGS[0]}
     if option.expectations:
         options["expectations"] = option.expectations.read_text(encoding="utf-8")
     return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
@@ -176,14 +185,6 @@ def _workers(cases: int) -> int:
     told = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", "")
     cores = len(os.sched_getaffinity(0))
     return int(told) if told.isdecimal() and int(told) else min(cores, _MOST_WORKERS, -(-cases // _CASES_PER_WORKER))
-
-
-def cache_folder() -> Path | str:
-    """Return the user's cache folder, by the XDG convention; "off" for a user without a home."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pt2e-ci")
-    except RuntimeError:
-        return "off"
 
 
 def isolate(config: pytest.Config, cases: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -35,14 +34,6 @@ class Scratch:
         content = self._run()
         lacking: dict[str, str] = content["missing"] if content else {}
         return {name: lacking[name] for name in names if name in lacking}
-
-    def add_note(self, note: str) -> None:
-        """Keep a line for the end of the run; the same line from several processes counts once."""
-        self._write(f"{hashlib.sha256(note.encode()).hexdigest()}.note", note)
-
-    def notes(self) -> list[str]:
-        """Return those lines."""
-        return sorted(path.read_text(encoding="utf-8") for path in self.folder.glob("*.note"))
 
     def note_stage(self, case: str, stage: Stage) -> None:
         """Keep the stage that a case is in."""

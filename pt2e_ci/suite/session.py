@@ -8,7 +8,6 @@ run in the one process, and are not isolated.
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pt2e_ci import stops
+from pt2e_ci.capabilities import quiet_torch
 from pt2e_ci.errors import InputError
-from pt2e_ci.reports.record import write_report
+from pt2e_ci.reports.answer import answer
 from pt2e_ci.reports.table import render
 from pt2e_ci.suite.gathering import ITEM, RESULT, Gathered, Gatherer, conclude
 from pt2e_ci.suite.options import Settings, add_options, isolate, key_of, make_settings
+from pt2e_ci.suite.progress import Progress
 from pt2e_ci.suite.scratch import Scratch
-from pt2e_ci.unchanged import mark_reused, reusable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from pt2e_ci.cases.catalogue import Case
-    from pt2e_ci.outcomes import Stage
 
 RECORD_KEY = pytest.StashKey[dict[str, Any]]()
 """Where an item keeps its case's line."""
@@ -36,7 +35,6 @@ RECORD_KEY = pytest.StashKey[dict[str, Any]]()
 _SETTINGS = pytest.StashKey[Settings]()
 _GATHERED = pytest.StashKey[Gathered]()
 _KEY = pytest.StashKey[str]()
-_SIGTERM = pytest.StashKey[Any]()
 _RUNS_NOTHING = ("collectonly", "setupplan", "setuponly")
 
 
@@ -60,31 +58,16 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         if _is_worker(config):
             return None
         if settings.representation:
+            quiet_torch()
             from pt2e_ci.flows.representation import load_representation
 
             load_representation(settings.representation)  # so that a mistake in it costs no run
-        key = config.stash[_KEY] = key_of(config.option)
-        if config.option.reuse and _reuse(settings, key):
-            return 0
+        config.stash[_KEY] = key_of(config.option)
     except InputError as error:
         sys.stderr.write(f"pt2e-ci: error: {error}\n")
         return 2
     isolate(config, len(settings.cases))
     return None
-
-
-def _reuse(settings: Settings, key: str) -> bool:
-    """Let the report that is there stand for this run, and show it, if nothing has changed."""
-    if settings.report is None:
-        return False
-    report = reusable(settings.report, key)
-    if report is None:
-        return False
-    report = mark_reused(report)
-    write_report(settings.report, report)
-    sys.stdout.write(render([report], color=sys.stdout.isatty()))
-    sys.stdout.write(f"report: {settings.report}\n")
-    return True
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -94,7 +77,13 @@ def _is_worker(config: pytest.Config) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder through which workers report what must outlive them; in a worker, take the settings over."""
-    config.addinivalue_line("filterwarnings", "ignore:Failed to initialize NumPy:UserWarning")
+    # What torch, torchao and pytest say of themselves says nothing about a case; the checkout's own settings list
+    # every known defect once more.
+    for warning in ("UserWarning", "DeprecationWarning", "FutureWarning", "pytest.PytestAssertRewriteWarning"):
+        config.addinivalue_line("filterwarnings", f"ignore::{warning}")
+    quiet_torch()
+    if not _is_worker(config) and not any(str(one).startswith("-r") for one in config.invocation_params.args):
+        config.option.reportchars = "fE"
     # A project's own naming of tests must not hide the suite's.
     config.addinivalue_line("python_files", "test_cases.py")
     config.addinivalue_line("python_functions", "test_case")
@@ -102,15 +91,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # xdist parses the command line anew in each worker, without the defaults that were set here.
         config.option.__dict__.update(config.workerinput.get("pt2e_ci_option", {}))  # type: ignore[attr-defined]
     elif _SETTINGS in config.stash:
-        # What ends a CI job or a container should leave what has been gathered, as Ctrl-C does.
-        config.stash[_SIGTERM] = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stops.listen()
         config.stash[_GATHERED] = Gathered(Scratch(Path(tempfile.mkdtemp(prefix="pt2e-ci-"))))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove that folder."""
     if gathered := config.stash.get(_GATHERED, None):
-        signal.signal(signal.SIGTERM, config.stash[_SIGTERM])
         shutil.rmtree(gathered.scratch.folder, ignore_errors=True)
 
 
@@ -167,6 +154,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start to gather."""
     if gathered := session.config.stash.get(_GATHERED, None):
+        reporter = session.config.pluginmanager.getplugin("terminalreporter")
+        if reporter and session.config.option.verbose <= 0:
+            gathered.progress = Progress(reporter)
         gatherer = Gatherer(session.config, settings_of(session.config).expectations, gathered)
         session.config.pluginmanager.register(gatherer, "pt2e_ci_gatherer")
 
@@ -180,25 +170,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = conclude(gathered, settings_of(config), config.stash[_KEY], exitstatus)
 
 
+class Ending:
+    """The last lines of a run, for whoever prints them below all that pytest has to say."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table of outcomes."""
+    """Print the answer, or hand it to the command that prints it last; before it the table, if it is asked for."""
     gathered = config.stash.get(_GATHERED, None)
     if gathered is None:
         return
-    writer = terminalreporter._tw
-    terminalreporter.section("PT2E reference representation")
-    if gathered.report is not None:
-        terminalreporter.write(render([gathered.report], color=writer.hasmarkup))
-    for note in gathered.notes:
-        terminalreporter.write_line(note)
-
-
-def stage_writer(config: pytest.Config, case: Case) -> Any:
-    """Return a function that notes the stage that a case is in, where it can be read if the process dies."""
-    scratch = scratch_of(config)
-
-    def enter(stage: Stage) -> None:
-        scratch.note_stage(case.name, stage)
-
-    return enter
+    if gathered.report is not None and settings_of(config).table:
+        terminalreporter.ensure_newline()
+        terminalreporter.write(render([gathered.report], color=terminalreporter.hasmarkup))
+    lines = answer([gathered.report], gathered.place, gathered.notes) if gathered.report else gathered.notes
+    endings = [plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Ending)]
+    for ending in endings:
+        ending.lines = lines
+    if not endings:
+        terminalreporter.section("PT2E reference representation")
+        for line in lines:
+            terminalreporter.write_line(line)

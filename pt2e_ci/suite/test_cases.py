@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,10 @@ from pt2e_ci.outcomes import Outcome, Result
 from pt2e_ci.reports.record import SCHEMA
 from pt2e_ci.running import run_case
 from pt2e_ci.suite.gathering import case_record
-from pt2e_ci.suite.session import RECORD_KEY, scratch_of, settings_of, stage_writer
-from pt2e_ci.unchanged import host_name, now
+from pt2e_ci.suite.session import RECORD_KEY, scratch_of, settings_of
+from pt2e_ci.unchanged import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pt2e_ci.cases.catalogue import Case
     from pt2e_ci.suite.options import Settings
 
@@ -55,15 +55,9 @@ def home(settings: Settings) -> Home:
 
 
 @pytest.fixture(scope="session")
-def patterns(pytestconfig: pytest.Config, settings: Settings, home: Home) -> Iterator[PatternGraphs | None]:
-    """Keep upstream's pattern graphs over the run, and beyond it where there is a folder for them."""
-    if settings.pattern_cache is None:
-        yield None
-        return
-    kept = PatternGraphs(home, settings.pattern_cache)
-    yield kept
-    for note in kept.notes:
-        scratch_of(pytestconfig).add_note(note)
+def patterns(home: Home) -> PatternGraphs:
+    """Keep upstream's pattern graphs from one case to the next."""
+    return PatternGraphs(home)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +90,7 @@ def test_case(
             patterns=request.getfixturevalue("patterns"),
             rounding=Rounding(settings.rounding),
             engines=capabilities.measurable,
-            enter=stage_writer(request.config, case),
+            enter=partial(scratch_of(request.config).note_stage, case.name),
         )
         record = case_record(result, settings.expectations)
     request.node.stash[RECORD_KEY] = record
@@ -140,6 +134,6 @@ def _run_record(settings: Settings, found: Capabilities) -> dict[str, Any]:
         "representation": settings.representation or "upstream",
         "seed": settings.seed,
         "started": now(),
-        "host": host_name(),
+        "host": socket.gethostname(),
         "reused": None,
     }
