@@ -1,14 +1,17 @@
-"""Running the suite as a user does, in a process of its own."""
+"""The suite, as a user runs it in a process of its own, and its cases one by one in this one."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,14 +34,11 @@ ROOT = Path(__file__).parent.parent
 def pytest_addoption(parser):
     # The suite's run in a checkout reads this file, and has an option of that name already.
     with contextlib.suppress(ValueError):
-        parser.addoption("--require", default="", metavar="NAMES", help="fail for want of docker, arm64; by commas")
+        parser.addoption("--require", default="", metavar="NAMES", help="fail for want of chromium, arm64; by commas")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "docker: needs a Docker engine")
-    config.addinivalue_line(
-        "markers", "arm64: needs a Docker engine that runs arm64, and ten minutes if it emulates it"
-    )
+    config.addinivalue_line("markers", "nightly: takes too long for every change; the nightly workflow runs it")
 
 
 def is_required(request, name):
@@ -46,16 +46,14 @@ def is_required(request, name):
 
 
 @pytest.fixture(scope="session")
-def engine(request):
-    """A client of the Docker engine; without one the test is skipped, or fails if docker is required."""
+def engine():
+    """A client of the Docker engine, which must be there: what needs one is in a folder of its own."""
     from pt2e_ci.image import connect
 
     try:
         client = connect()
     except InputError as error:
-        if is_required(request, "docker"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        pytest.fail(str(error))
     yield client
     client.close()
 
@@ -66,7 +64,7 @@ def checkout(tmp_path):
     copy = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pt2e_ci", copy / "pt2e_ci", ignore=ignored)
-    for name in ("Dockerfile", ".dockerignore", "noxfile.py", "toxfile.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("Dockerfile", ".dockerignore", "noxfile.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
 
@@ -104,7 +102,6 @@ class RunSuite:
             name: value for name, value in os.environ.items() if name in keep or not name.startswith("PYTEST_")
         }
         command = [sys.executable, "-m", "pytest", "--pyargs", "pt2e_ci.suite"]
-        command.append(f"--pattern-cache={self._folder / 'cache'}")
         command.append(f"--report={path}")
         if fault:
             environment |= {"PYTHONPATH": str(Path(__file__).parent), "PT2E_CI_FAULT": fault}
@@ -121,17 +118,64 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> RunSuite:
 
 
 @pytest.fixture(scope="session")
-def whole_run(suite: RunSuite) -> SuiteRun:
-    """One run of every case, as it stands."""
-    return suite("--junitxml=junit.xml")
+def whole_run(suite: RunSuite, tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
+    """One run of every case, as it stands; one for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    with (shared / "whole_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared / "whole_run.json"
+        if not kept.exists():
+            run = asdict(suite("--junitxml=junit.xml", "--table", "-n1"))
+            kept.write_text(json.dumps(run | {"path": str(run["path"])}))
+        run = json.loads(kept.read_text())
+    return SuiteRun(**run | {"path": Path(run["path"])})
+
+
+@cache
+def home():
+    """Return the home of the flow on this torch, and its pattern graphs; torch uses one thread from here on."""
+    import torch
+
+    from pt2e_ci.cells import current_cell
+    from pt2e_ci.flows.homes import import_home
+    from pt2e_ci.flows.patterns import PatternGraphs
+
+    torch.set_num_threads(1)
+    imported = import_home(current_cell().flow)
+    return imported, PatternGraphs(imported)
 
 
 def converted(case):
-    """Return a case's Q/DQ program on this torch, and its input sets."""
+    """Return a case's Q/DQ program on this torch, which stays as it is, and its input sets."""
+    return _converted(case.name)
+
+
+@cache
+def _converted(name):
+    from pt2e_ci.cases.catalogue import select_cases
     from pt2e_ci.cases.inputs import input_sets
-    from pt2e_ci.cells import current_cell
-    from pt2e_ci.flows.homes import import_home
     from pt2e_ci.running import qdq_program
 
+    (case,) = select_cases([name])
     sets = input_sets(case, 0)
-    return qdq_program(case, import_home(current_cell().flow), 0, sets[0].tensors), sets
+    return qdq_program(case, home()[0], 0, sets[0].tensors, home()[1]), sets
+
+
+def taken(name, **options):
+    """Take a case through the flow in this process; return its line of the report, as the suite would write it.
+
+    `options` are those of `run_case`; a representation of one's own is judged by the expectations for such.
+    """
+    from pt2e_ci.cases.catalogue import case_names, select_cases
+    from pt2e_ci.cells import current_cell, load_cells
+    from pt2e_ci.expectations import Expectations, load_expectations
+    from pt2e_ci.running import run_case
+    from pt2e_ci.suite.gathering import case_record
+
+    imported, patterns = home()
+    entries = load_expectations(case_names(), load_cells().cells)
+    entries = [entry for entry in entries if entry.of_quantizer or not options.get("representation")]
+    (case,) = select_cases([name])
+    result = run_case(case, imported, options.pop("seed", 0), patterns=patterns, **options)
+    return case_record(result, Expectations(entries, current_cell(), "x86_64"))

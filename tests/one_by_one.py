@@ -100,14 +100,20 @@ def dequantize_affine(levels, sizes, scale, zero_point, *_):
     return Array.made(levels.shape, lambda *index: (levels.at(*index) - zero_points(index)) * scales(index))
 
 
+def whole(values):
+    """Return fractions as whole numbers of one unit, in which they add up faster."""
+    unit = math.lcm(*(value.denominator for value in values))
+    return [int(value * unit) for value in values], unit
+
+
 def linear(x, weight, bias=None):
     rows, inner = weight.shape
-    columns = [weight.values[row * inner : (row + 1) * inner] for row in range(rows)]
+    columns = [whole(weight.values[row * inner : (row + 1) * inner]) for row in range(rows)]
     values = []
     for start in range(0, len(x.values), inner):
-        part = x.values[start : start + inner]
-        for row, column in enumerate(columns):
-            total = sum((a * b for a, b in zip(part, column, strict=True)), Fraction(0))
+        part, unit = whole(x.values[start : start + inner])
+        for row, (column, unit_of_column) in enumerate(columns):
+            total = Fraction(sum(a * b for a, b in zip(part, column, strict=True)), unit * unit_of_column)
             values.append(total + (Fraction(float(bias[row])) if bias is not None else 0))
     return Array((*x.shape[:-1], rows), tuple(values))
 

@@ -5,56 +5,51 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from click.testing import CliRunner
-from conftest import converted
+from conftest import converted, home
 
 from pt2e_ci.cases.catalogue import CASES, select_cases
-from pt2e_ci.cells import current_cell
+from pt2e_ci.checks.judge import judge
 from pt2e_ci.cli import main
 from pt2e_ci.controls import scoring
 from pt2e_ci.controls.faults import FAULTS, describe
 from pt2e_ci.controls.integer import integer_representation
 from pt2e_ci.controls.scoring import Controls
-from pt2e_ci.flows.homes import import_home
 from pt2e_ci.outcomes import Outcome
 
-
-@pytest.fixture(scope="module")
-def controls():
-    torch.set_num_threads(1)
-    return Controls(CASES, import_home(current_cell().flow), 0)
+# With the other tests that convert every case, in the one worker that does.
+pytestmark = pytest.mark.xdist_group("cases")
 
 
-def test_exact_control_passes_every_case(controls):
+def tried_on(cases):
+    return Controls(cases, home()[0], 0, home()[1])
+
+
+def test_every_fault_is_caught_and_the_exact_control_passes():
+    """All in one test, so that one worker converts the cases, and once."""
+    controls = tried_on(CASES)
     assert controls.failed == []
+    scores = [controls.score(name) for name in FAULTS]
+    assert [score.name for score in scores if score.caught is None] == []
+    seed = {score.name: score.seed_caught for score in scores}
+    # What upstream's rule cannot see, and what it can.
+    assert seed["requantize_truncates"] is None
+    assert seed["input_zero_point_dropped"] == "static_linear"
 
 
-def test_exact_control_computes_in_integers_alone(suite):
-    run = suite("--representation=pt2e_ci.controls.integer:integer_representation")
-    assert run.code == 0, run.stdout
-    assert run.report.end["counts"] == {"pass": len(CASES)}
-    for case in run.report.cases:
-        assert case["structure"]["coverage"] == 1 or case["name"] == "attention"
-        assert case["numerics"]["reference_vs_exact"]["max"] < 1e-4
-        if case["numerics"]["reference_vs_exact"]["unit"] == "lsb":
-            assert case["numerics"]["reference_vs_exact"]["max"] == 0
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_caught(controls, name):
-    score = controls.score(name)
-    assert score.caught is not None, score.description
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_exact_control_computes_in_integers_alone(case):
+    program, sets = converted(case)
+    judgement = judge(case, program, integer_representation(program), None, sets)
+    assert judgement.outcome is Outcome.PASS
+    assert judgement.structure["coverage"] == 1 or case.name == "attention"
+    numbers = judgement.numerics["reference_vs_exact"]
+    assert numbers["max"] == 0 if numbers["unit"] == "lsb" else numbers["max"] < 1e-4
 
 
 def test_faults_are_many_and_described():
     assert len(FAULTS) >= 40
     assert len({describe(name) for name in FAULTS}) == len(FAULTS)
-
-
-def test_upstreams_rule_misses_what_it_cannot_see(controls):
-    assert controls.score("requantize_truncates").seed_caught is None
-    assert controls.score("input_zero_point_dropped").seed_caught == "static_linear"
 
 
 def test_control_leaves_the_program_as_it_was():
@@ -99,6 +94,5 @@ def test_program_that_fails_is_caught(monkeypatch):
         raise ValueError("no")
 
     monkeypatch.setitem(FAULTS, "bias_dropped", fails)
-    tried = Controls(select_cases(["static_linear"]), import_home(current_cell().flow), 0)
-    score = tried.score("bias_dropped")
+    score = tried_on(select_cases(["static_linear"])).score("bias_dropped")
     assert (score.caught.outcome, score.caught.reason) == (Outcome.ERROR, "ValueError: no")

@@ -20,6 +20,8 @@ from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
 from pt2e_ci.exact.reals import Real, Term, common_unit, product, scaled
 from pt2e_ci.exact.rounding import Rounding, to_levels
 
+# With the other tests that convert every case, in the one worker that does.
+pytestmark = pytest.mark.xdist_group("cases")
 ops = torch.ops.quantized_decomposed
 
 
@@ -182,6 +184,26 @@ def test_zero_is_told_from_a_bound_without_fractions(monkeypatch):
     zeros = Real((Term(Fraction(1, 3), torch.zeros(1000, dtype=torch.int64)),))
     assert not zeros.is_below(Fraction(0)).any()
     assert zeros.is_below(Fraction(1, 10**9)).all()
+
+
+def test_sums_can_be_moved_whatever_their_terms():
+    """A tensor of zeros leaves only what was broadcast against it."""
+    zeros = Real.of_floats(torch.zeros(2, 3))
+    total = zeros.plus(Real.of_floats(torch.tensor([1.0, 2.0, 3.0])))
+    assert total.map(lambda integers: integers.view(-1)).floats().tolist() == [1.0, 2.0, 3.0] * 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.ops.aten.mul.Tensor(x, float("inf")),
+        lambda x: torch.ops.aten.add.Tensor(x, float("nan")),
+        lambda x: torch.ops.aten.clamp.Tensor(x, x),
+    ],
+)
+def test_operands_that_are_no_finite_numbers_have_no_exact_form(function):
+    exact = run_exactly(symbolic_trace(function), (torch.ones(2),), runtime={})
+    assert len(exact.approximated) == 1
 
 
 def test_unexpected_exception_is_not_taken_for_want_of_an_exact_form(monkeypatch):

@@ -16,6 +16,8 @@ from pt2e_ci.checks.kernels import Kernels, read_operators
 from pt2e_ci.checks.recording import replay
 from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
 
+# With the other tests that convert every case, in the one worker that does.
+pytestmark = pytest.mark.xdist_group("cases")
 ENGINE = "qnnpack"
 
 

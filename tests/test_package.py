@@ -44,7 +44,7 @@ def test_wheel_holds_its_data_and_no_tests(unpacked):
         "pt2e_ci/py.typed",
         "pt2e_ci/cells.toml",
         "pt2e_ci/expectations.toml",
-        "pt2e_ci/moves.toml",
+        "pt2e_ci/flows/patterns.toml",
         "pt2e_ci/locks/2.4/dependencies.txt",
         "pt2e_ci/reports/schema.json",
         "pt2e_ci/reports/page/page.html.j2",
@@ -56,7 +56,7 @@ def test_wheel_holds_its_data_and_no_tests(unpacked):
 def test_suite_runs_from_the_wheel(unpacked):
     where = run(unpacked, "-c", "import pt2e_ci; print(pt2e_ci.__file__)")
     assert where.stdout.startswith(str(unpacked))
-    done = run(unpacked, "-m", "pytest", "--pyargs", "pt2e_ci.suite", "--case=qdq_per_channel_2d")
+    done = run(unpacked, "-m", "pytest", "--pyargs", "pt2e_ci.suite", "--case=qdq_per_channel_2d", "-n0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -16,7 +17,14 @@ from pt2e_ci.reports.diff import page as diff_page
 from pt2e_ci.reports.pages import page
 from pt2e_ci.reports.record import Report, read_whole_report
 
-TORCHES = ("2.1.2", "2.4.1", "2.8.0", "2.10.0", "2.13.0")
+TORCHES = ("2.4.1", "2.10.0", "2.13.0")
+
+
+def missing(request, reason):
+    """Skip for want of a browser, or fail where one is required."""
+    if is_required(request, "chromium"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +32,19 @@ def browser(request):
     """Chromium: the machine's own, or the one that Playwright has fetched."""
     from playwright.sync_api import Error, sync_playwright
 
-    with sync_playwright() as playwright:
+    with contextlib.ExitStack() as stack:
+        try:
+            playwright = stack.enter_context(sync_playwright())
+        except Exception as error:  # its driver does not start, for want of libatomic on a bare Debian
+            missing(request, f"Playwright does not start: apt-get install libatomic1 ({str(error).splitlines()[0]})")
         own = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         # Chromium's sandbox needs a user of its own.
         options = {"args": ["--no-sandbox"] if os.getuid() == 0 else [], "executable_path": own}
         try:
             browser = playwright.chromium.launch(**options)
         except Error as error:
-            reason = (
-                f"no Chromium: apt-get install chromium, or playwright install chromium ({str(error).splitlines()[0]})"
-            )
-            if is_required(request, "chromium"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            how = "apt-get install chromium, or playwright install chromium"
+            missing(request, f"no Chromium: {how} ({str(error).splitlines()[0]})")
         yield browser
         browser.close()
 
@@ -177,7 +185,7 @@ def test_headings_stay_and_lie_over_no_focused_field(opened, matrix, width):
 def test_accessibility_rules_hold(opened, matrix, scheme, width):
     from axe_core_python.sync_playwright import Axe
 
-    shown = opened(page(matrix[:4]), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
+    shown = opened(page(matrix[:2]), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
     for step in ("table", "details"):
         if step == "details":
             shown.locator("tr[data-name=conv2d] button").first.click()
