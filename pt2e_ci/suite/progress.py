@@ -32,3 +32,4 @@ class Progress:
             self._reporter.rewrite(f"{line}: {name}", erase=True)
         elif self._done % _STEP == 0:
             self._reporter.write_line(line)
+        self._reporter.flush()  # a pipe would hold back what came before, too
