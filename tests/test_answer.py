@@ -9,6 +9,7 @@ import pytest
 from test_report import RUN, case, report
 
 from pt2e_ci.reports.answer import answer
+from pt2e_ci.suite.progress import Progress
 
 
 def screen_lines(lines, columns=80):
@@ -60,3 +61,33 @@ def test_stopped_run_says_what_is_missing():
     lines = answer([report(case("add"), selected=5)], Path("reports/a.jsonl.partial"))
     assert lines[0] == "1 of 1 case holds on torch 2.4.1: nothing new. Stopped before 4 more."
     assert lines[-1] == "Next: run it again, for the cases that are missing"
+
+
+class Reporter:
+    """A terminal reporter that notes what reached its reader, and what is still held back."""
+
+    def __init__(self, isatty):
+        self.isatty, self.held, self.shown = isatty, [], []
+
+    def write_line(self, line):
+        self.held.append(line)
+
+    def rewrite(self, line, erase):
+        assert erase
+        self.held.append(line)
+
+    def flush(self):
+        self.shown += self.held
+        self.held = []
+
+
+def test_progress_reaches_its_reader_at_once():
+    pipe, terminal = Reporter(isatty=False), Reporter(isatty=True)
+    for reporter in (pipe, terminal):
+        progress = Progress(reporter)
+        for number in range(1, 21):
+            progress.count(f"case_{number}", 20)
+        assert reporter.held == []
+    assert [line.partition(",")[0] for line in pipe.shown] == ["10 of 20 cases", "20 of 20 cases"]
+    assert len(terminal.shown) == 20
+    assert terminal.shown[-1] == "20 of 20 cases: case_20"
