@@ -1,7 +1,7 @@
 # One cell of the matrix: `docker build -t pt2e-ci .`, then `docker run pt2e-ci`.
 #
 # Build arguments:
-#   TORCH  the cell, by its name in pt2e_ci/cells.toml
+#   TORCH  the cell, by its name in pt2e_ci/cells/cells.toml
 #   BASE   an image of Debian or Ubuntu that has, or installs, a Python of the cell; by tag or by digest
 # Beside them, none of which stays in the image:
 #   --build-context wheels=DIR                     a folder of wheels, where no index has them
@@ -50,7 +50,7 @@ FROM tools AS package
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
-    --mount=source=pt2e_ci/locks/build.txt,target=/build.txt \
+    --mount=source=pt2e_ci/cells/locks/build.txt,target=/build.txt \
     eval "${TRUST}"; \
     /tools/bin/pip install --require-hashes --no-deps -r /build.txt
 COPY pyproject.toml README.md LICENSE /source/
@@ -72,18 +72,18 @@ RUN --mount=from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=type=tmpfs,target=/tmp \
-    --mount=source=pt2e_ci/cells.toml,target=/tmp/pt2e_ci/cells.toml \
+    --mount=source=pt2e_ci/cells/cells.toml,target=/tmp/pt2e_ci/cells/cells.toml \
     --mount=source=pt2e_ci/errors.py,target=/tmp/pt2e_ci/errors.py \
-    --mount=source=pt2e_ci/pythons.py,target=/tmp/pt2e_ci/pythons.py \
-    --mount=source=pt2e_ci/sources.py,target=/tmp/pt2e_ci/sources.py \
-    --mount=source=pt2e_ci/locks/${TORCH}/torch.txt,target=/tmp/torch.txt \
+    --mount=source=pt2e_ci/cells/pythons.py,target=/tmp/pt2e_ci/cells/pythons.py \
+    --mount=source=pt2e_ci/cells/sources.py,target=/tmp/pt2e_ci/cells/sources.py \
+    --mount=source=pt2e_ci/cells/locks/${TORCH}/torch.txt,target=/tmp/torch.txt \
     --mount=type=secret,id=torch-index \
     touch /tmp/start; \
-    python -B /tmp/pt2e_ci/pythons.py "${TORCH}"; \
+    python -B /tmp/pt2e_ci/cells/pythons.py "${TORCH}"; \
     eval "${TRUST}"; \
     # An older BuildKit gives a secret as a file alone.
     PT2E_CI_TORCH_INDEX=$(cat /run/secrets/torch-index 2>/dev/null || true) PYTHONPATH=/tmp PIP_FIND_LINKS=/wheels \
-      /tools/bin/python -m pt2e_ci.sources ${PIP} --no-deps -r /tmp/torch.txt; \
+      /tools/bin/python -m pt2e_ci.cells.sources ${PIP} --no-deps -r /tmp/torch.txt; \
     # A seventh of torch: its tests in C++, and headers for a compiler that is not here.
     rm -rf /opt/pt2e-ci/lib/python3*/site-packages/torch/test /opt/pt2e-ci/lib/python3*/site-packages/torch/include; \
     # A base that comes with a Python of its own has an installer, too.
@@ -97,7 +97,7 @@ RUN --mount=from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     --mount=type=tmpfs,target=/tmp \
-    --mount=source=pt2e_ci/locks/${TORCH}/dependencies.txt,target=/tmp/dependencies.txt \
+    --mount=source=pt2e_ci/cells/locks/${TORCH}/dependencies.txt,target=/tmp/dependencies.txt \
     touch /tmp/start; \
     eval "${TRUST}"; \
     PIP_FIND_LINKS=/wheels ${PIP} --require-hashes --no-deps -r /tmp/dependencies.txt; \
@@ -112,7 +112,7 @@ RUN --mount=from=tools,source=/tools,target=/tools \
     --mount=type=tmpfs,target=/tmp \
     touch /tmp/start; \
     ${PIP} --no-index --no-deps /wheel/*.whl; \
-    python -B -m pt2e_ci.locks "${TORCH}"; \
+    python -B -m pt2e_ci.cells.locks "${TORCH}"; \
     ${DATED}
 
 # What is written goes to /reports and /tmp, whoever the user is and whether or not the rest is read-only.

@@ -23,11 +23,10 @@ import nox.manifest
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from pt2e_ci import environments  # noqa: E402
-from pt2e_ci.cases.catalogue import leading_names, select_cases  # noqa: E402
-from pt2e_ci.cells import Cell, load_cells  # noqa: E402
-from pt2e_ci.errors import InputError, unknown  # noqa: E402
-from pt2e_ci.locks import (  # noqa: E402
+from pt2e_ci.catalogue.cases import leading_names, select_cases  # noqa: E402
+from pt2e_ci.cells import environments  # noqa: E402
+from pt2e_ci.cells.cell import Cell, load_cells  # noqa: E402
+from pt2e_ci.cells.locks import (  # noqa: E402
     BUILD_LOCK,
     BUILD_PYTHON,
     DEPENDENCIES,
@@ -40,7 +39,8 @@ from pt2e_ci.locks import (  # noqa: E402
     requirements,
     seal,
 )
-from pt2e_ci.sources import NIGHTLY_INDEX, SETTING, torch_sources  # noqa: E402
+from pt2e_ci.cells.sources import NIGHTLY_INDEX, SETTING, torch_sources  # noqa: E402
+from pt2e_ci.errors import InputError, unknown  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +131,8 @@ def _environment(
         def run_uv(*arguments: str) -> None:
             session.run_install(uv, *arguments, env=settings, external=True, silent=arguments[1] != "install")
 
-        path = environments.make(folder, cell, interpreter, ROOT, sources, groups=wanted, extras=extras, uv=run_uv)
+        recipe = environments.Recipe(cell, interpreter, ROOT, sources, wanted)
+        path = environments.make(folder, recipe, run_uv, extras)
     except InputError as error:
         _stop(error)
     session.env["PATH"] = f"{path.parent}{os.pathsep}{os.environ['PATH']}"

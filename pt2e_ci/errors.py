@@ -16,6 +16,18 @@ _ASSERTION = re.compile(r'INTERNAL ASSERT FAILED at ".*?":\d+, please report a b
 class InputError(Exception):
     """Bad input. The message is one line: what is wrong, and what to do. The command exits with 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Return a text that moves no cursor and begins no line, whoever shows it.
+
+    That is what `str.isprintable` leaves out: control characters, and those that turn the direction of writing.
+    """
+    spaced = re.sub(r"\s", " ", text)
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in spaced)
+
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Say that `name` is no `kind`, and which one may have been meant."""
@@ -30,9 +42,13 @@ def one_line(error: BaseException | str | None, limit: int = 300) -> str:
 
     The place in torch's source where one of its assertions stands is left out: it moves with every release.
     """
-    text = str(error).strip().splitlines() or [""]
+    try:
+        text = str(error).strip().splitlines() or [""]
+    except Exception:  # a class of the user's own, which cannot say what it is
+        text = [""]
     kind = "" if isinstance(error, str) else f"{type(error).__name__}: "
     line = f"{kind}{_ASSERTION.sub('INTERNAL ASSERT FAILED: ', text[0])}".rstrip(": ")
+    line = line.encode(errors="replace").decode()  # half of a surrogate pair, as in a path that is no text, is none
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

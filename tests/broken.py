@@ -20,15 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _replace_export(patch, **actions) -> None:
     """Do something else than export, by the model's name."""
-    from pt2e_ci import running
+    from pt2e_ci import pipeline
 
-    export = running.export
+    export = pipeline.export
 
     def broken(model, inputs):
         actions.get(type(model).__name__, lambda: None)()
         return export(model, inputs)
 
-    patch.setattr(running, "export", broken)
+    patch.setattr(pipeline, "export", broken)
 
 
 def deaths(patch) -> None:
@@ -65,16 +65,16 @@ def exception(patch) -> None:
 
 def _replace_representation(patch, change) -> None:
     """Put `change(program)` after upstream's representation."""
-    from pt2e_ci import running
-    from pt2e_ci.flows.representation import Reference
+    from pt2e_ci import pipeline
+    from pt2e_ci.flow.representation import Reference
 
-    apply = running.apply_upstream
+    apply = pipeline.apply_upstream
 
     def broken(home, qdq):
         reference = apply(home, qdq)
         return Reference(change(reference.program, qdq), reference.rewrites)
 
-    patch.setattr(running, "apply_upstream", broken)
+    patch.setattr(pipeline, "apply_upstream", broken)
 
 
 def rewrite_gone(patch) -> None:
@@ -86,8 +86,8 @@ def rewrite_new(patch) -> None:
     """Upstream's own mistake mended: its conv rewrite looks for the operator that exported graphs hold."""
     import torch
 
-    from pt2e_ci.cells import current_cell
-    from pt2e_ci.flows.homes import import_home
+    from pt2e_ci.cells.cell import current_cell
+    from pt2e_ci.flow.homes import import_home
 
     rewrites = import_home(current_cell().flow).rewrites
     dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor
@@ -114,11 +114,12 @@ def _add_to_outputs(patch, steps: float) -> None:
     """Make every output larger by `steps` of its grid."""
     import operator
 
-    from pt2e_ci.checks.grids import find_grid, output_nodes
+    from pt2e_ci.program.segments import Reading
 
     def shift(program, qdq):
-        step = find_grid(output_nodes(qdq)[0]).scale
-        output = output_nodes(program)[0]
+        reading = Reading(qdq)
+        (step,) = reading.output_grid(reading.outputs[0]).scales
+        output = Reading(program).outputs[0]
         with program.graph.inserting_after(output):
             shifted = program.graph.call_function(operator.add, (output, steps * step))
         output.replace_all_uses_with(shifted, delete_user_cb=lambda user: user is not shifted)
@@ -141,10 +142,10 @@ def not_a_number(patch) -> None:
     """The first output is NaN."""
     import torch
 
-    from pt2e_ci.checks.grids import output_nodes
+    from pt2e_ci.program.segments import Reading
 
     def spoil(program, qdq):
-        output = output_nodes(program)[0]
+        output = Reading(program).outputs[0]
         with program.graph.inserting_after(output):
             spoilt = program.graph.call_function(torch.mul, (output, float("nan")))
         output.replace_all_uses_with(spoilt, delete_user_cb=lambda user: user is not spoilt)
@@ -178,16 +179,16 @@ def not_deterministic(patch) -> None:
 
 def no_annotation(patch) -> None:
     """A quantizer that finds nothing to annotate, as after an export that decomposes linear."""
-    from pt2e_ci.flows.homes import Home
+    from pt2e_ci.flow.homes import Home
 
-    patch.setattr(Home, "quantizer", lambda home, scheme: home._quantizer.XNNPACKQuantizer())
+    patch.setattr(Home, "xnnpack", lambda home, **options: home._quantizer.XNNPACKQuantizer())
 
 
 def no_qnnpack(patch) -> None:
     """A torch that was built without QNNPACK."""
     import dataclasses
 
-    from pt2e_ci import capabilities
+    from pt2e_ci.cells import capabilities
     from pt2e_ci.suite import test_cases
 
     detect = capabilities.detect

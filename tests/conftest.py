@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.reports.record import Report, read_report
+from pt2e_ci.record.report import Report, read_report
 
 # pytest reads this file for the suite's run in a checkout, too, and the cells' environments have no hypothesis.
 with contextlib.suppress(ImportError):
@@ -48,7 +48,7 @@ def is_required(request, name):
 @pytest.fixture(scope="session")
 def engine():
     """A client of the Docker engine, which must be there: what needs one is in a folder of its own."""
-    from pt2e_ci.image import connect
+    from pt2e_ci.matrix.image import connect
 
     try:
         client = connect()
@@ -82,8 +82,8 @@ class SuiteRun:
     def report(self) -> Report:
         return read_report(self.path)
 
-    def case(self, name: str) -> dict:
-        return next(case for case in self.report.cases if case["name"] == name)
+    def case(self, name: str):
+        return next(case for case in self.report.cases if case.name == name)
 
 
 class RunSuite:
@@ -133,17 +133,18 @@ def whole_run(suite: RunSuite, tmp_path_factory: pytest.TempPathFactory) -> Suit
 
 
 @cache
-def home():
-    """Return the home of the flow on this torch, and its pattern graphs; torch uses one thread from here on."""
+def flow():
+    """Return the flow on this torch, with upstream's representation; torch uses one thread from here on."""
     import torch
 
-    from pt2e_ci.cells import current_cell
-    from pt2e_ci.flows.homes import import_home
-    from pt2e_ci.flows.patterns import PatternGraphs
+    from pt2e_ci.cells.cell import current_cell
+    from pt2e_ci.flow.homes import import_home
+    from pt2e_ci.flow.patterns import PatternGraphs
+    from pt2e_ci.pipeline import Flow
 
     torch.set_num_threads(1)
-    imported = import_home(current_cell().flow)
-    return imported, PatternGraphs(imported)
+    home = import_home(current_cell().flow)
+    return Flow(home, patterns=PatternGraphs(home))
 
 
 def converted(case):
@@ -153,29 +154,32 @@ def converted(case):
 
 @cache
 def _converted(name):
-    from pt2e_ci.cases.catalogue import select_cases
-    from pt2e_ci.cases.inputs import input_sets
-    from pt2e_ci.running import qdq_program
+    from pt2e_ci.catalogue.cases import select_cases
+    from pt2e_ci.catalogue.inputs import input_sets
+    from pt2e_ci.pipeline import Clock
+    from pt2e_ci.pipeline import converted as stages
 
     (case,) = select_cases([name])
     sets = input_sets(case, 0)
-    return qdq_program(case, home()[0], 0, sets[0].tensors, home()[1]), sets
+    return Clock().follow(stages(case, flow(), 0, sets)), sets
 
 
-def taken(name, **options):
+def taken(name, seed=0, **options):
     """Take a case through the flow in this process; return its line of the report, as the suite would write it.
 
-    `options` are those of `run_case`; a representation of one's own is judged by the expectations for such.
+    `options` are those of `Flow`; a representation of one's own is judged by the expectations for such.
     """
-    from pt2e_ci.cases.catalogue import case_names, select_cases
-    from pt2e_ci.cells import current_cell, load_cells
-    from pt2e_ci.expectations import Expectations, load_expectations
-    from pt2e_ci.running import run_case
-    from pt2e_ci.suite.gathering import case_record
+    from types import SimpleNamespace
 
-    imported, patterns = home()
+    from pt2e_ci.catalogue.cases import case_names, select_cases
+    from pt2e_ci.cells.cell import current_cell, load_cells
+    from pt2e_ci.pipeline import run_case
+    from pt2e_ci.record.expectations import Expectations, load_expectations
+    from pt2e_ci.suite.gathering import held
+
     entries = load_expectations(case_names(), load_cells().cells)
-    entries = [entry for entry in entries if entry.of_quantizer or not options.get("representation")]
+    entries = [entry for entry in entries if entry[0].of_quantizer or not options.get("representation")]
     (case,) = select_cases([name])
-    result = run_case(case, imported, options.pop("seed", 0), patterns=patterns, **options)
-    return case_record(result, Expectations(entries, current_cell(), "x86_64"))
+    record, _ = run_case(case, replace(flow(), **options), seed)
+    expectations = Expectations(entries, current_cell(), "x86_64")
+    return held(record, SimpleNamespace(expectations=expectations, command=lambda name: f"run {name}"))

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from test_report import RUN, case, report
+from made import case, report, run
 
-from pt2e_ci.reports.answer import answer
 from pt2e_ci.suite.progress import Progress
+from pt2e_ci.views.answer import answer
 
 
 def screen_lines(lines, columns=80):
@@ -18,7 +18,7 @@ def screen_lines(lines, columns=80):
 
 def test_all_is_well():
     known = {"reason": "r", "link": "l"}
-    cases = [case("add"), case("conv2d", "vacuous", known=known), case("mul", "mismatch", known=known)]
+    cases = [case("add"), case("conv2d", "float", known=known), case("mul", "mismatch", known=known)]
     lines = answer([report(*cases)], Path("reports/a.jsonl"))
     assert " ".join(lines[:-2]) == (
         "1 of 3 cases hold on torch 2.4.1; 1 computes in float and 1 is inexact or wrong: all known; nothing new."
@@ -30,7 +30,7 @@ def test_all_is_well():
 def test_what_is_not_as_expected_comes_in_a_word_and_leads_on():
     cases = [
         case("add", complaint="the known mismatch is gone", change="gone"),
-        case("conv2d", "vacuous", complaint="not known", change="new"),
+        case("conv2d", "float", complaint="not known", change="new"),
         case("mul", "mismatch", complaint="more than known", change="worse"),
         case("cat", "crash", complaint="from a report that does not say in a word"),
     ]
@@ -48,9 +48,9 @@ def test_what_is_not_as_expected_comes_in_a_word_and_leads_on():
 def test_there_is_always_room(cells):
     """For 60 complaints, a long representation, long paths, and what is wrong beside the cases."""
     red = [case(f"case_{index}", "error", complaint="x" * 500) for index in range(60)]
-    runs = [RUN | {"cell": f"c{index}", "representation": "package.module:function" * 3} for index in range(cells)]
+    runs = [run(cell=f"c{index}", representation="package.module:function" * 3) for index in range(cells)]
     notes = [f"qnnpack is required: {'y' * 100}", "error: the report could not be written: No space left on device"]
-    lines = answer([report(*red, run=run) for run in runs], Path("/a/very/long/path" * 6), notes)
+    lines = answer([report(*red, run=one) for one in runs], Path("/a/very/long/path" * 6), notes)
     assert screen_lines(lines) <= 12
     assert re.search(r"  and \d+ more", "\n".join(lines))
     assert any(line.endswith("No space left on device") for line in lines)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from pt2e_ci import cells
-from pt2e_ci.cells import CELLS_FILE, Cell, current_cell, load_cells
+from pt2e_ci.cells import cell as cells
+from pt2e_ci.cells.cell import CELLS_FILE, Cell, current_cell, load_cells
 from pt2e_ci.errors import InputError
 
 LISTED = load_cells()
@@ -175,11 +176,8 @@ def test_session_is_the_only_one_of_its_name(name):
 def test_broken_list_is_one_line_in_nox(tmp_path):
     for name in ("noxfile.py", "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
-    package = tmp_path / "pt2e_ci"
-    (package / "cases").mkdir(parents=True)
-    for path in (*(ROOT / "pt2e_ci").glob("*.py"), *(ROOT / "pt2e_ci" / "cases").glob("*.py")):
-        (package / path.relative_to(ROOT / "pt2e_ci")).write_text(path.read_text())
-    (package / "cells.toml").write_text(CELLS_FILE.read_text().replace('torch = "2.4.1"', "torch = 2.4"))
+    package = shutil.copytree(ROOT / "pt2e_ci", tmp_path / "pt2e_ci", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "cells" / "cells.toml").write_text(CELLS_FILE.read_text().replace('torch = "2.4.1"', "torch = 2.4"))
     done = subprocess.run([sys.executable, "-m", "nox", "--list"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr

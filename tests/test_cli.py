@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pt2e_ci.cases.catalogue import CASES
-from pt2e_ci.cells import load_cells
+from pt2e_ci.catalogue.cases import CASES
+from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.cli import main
 
 
@@ -144,7 +144,7 @@ def test_unknown_command_or_option(tmp_path, arguments):
 @pytest.mark.parametrize("name", ["doctor", "controls", "run"])
 def test_without_torch_is_one_line(tmp_path, name):
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    script = "import sys, runpy\nfrom pt2e_ci import cells\ncells.installed = lambda name: None\n"
+    script = "import sys, runpy\nfrom pt2e_ci.cells import cell\ncell.installed = lambda name: None\n"
     script += f"sys.argv[1:] = [{name!r}]\nrunpy.run_module('pt2e_ci', run_name='__main__')"
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)

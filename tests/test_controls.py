@@ -6,23 +6,23 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from conftest import converted, home
+from conftest import converted, flow
 
-from pt2e_ci.cases.catalogue import CASES, select_cases
-from pt2e_ci.checks.judge import judge
+from pt2e_ci.catalogue.cases import CASES, select_cases
 from pt2e_ci.cli import main
 from pt2e_ci.controls import scoring
 from pt2e_ci.controls.faults import FAULTS, describe
-from pt2e_ci.controls.integer import integer_representation
 from pt2e_ci.controls.scoring import Controls
-from pt2e_ci.outcomes import Outcome
+from pt2e_ci.flow.exact import representation
+from pt2e_ci.judge.verdict import judge
+from pt2e_ci.record.outcomes import Outcome
 
 # With the other tests that convert every case, in the one worker that does.
 pytestmark = pytest.mark.xdist_group("cases")
 
 
 def tried_on(cases):
-    return Controls(cases, home()[0], 0, home()[1])
+    return Controls(cases, flow(), 0)
 
 
 def test_every_fault_is_caught_and_the_exact_control_passes():
@@ -40,11 +40,11 @@ def test_every_fault_is_caught_and_the_exact_control_passes():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_exact_control_computes_in_integers_alone(case):
     program, sets = converted(case)
-    judgement = judge(case, program, integer_representation(program), None, sets)
+    judgement = judge(program, representation(program), sets, case.criteria).case
     assert judgement.outcome is Outcome.PASS
-    assert judgement.structure["coverage"] == 1 or case.name == "attention"
-    numbers = judgement.numerics["reference_vs_exact"]
-    assert numbers["max"] == 0 if numbers["unit"] == "lsb" else numbers["max"] < 1e-4
+    assert judgement.structure.coverage == 1 or case.name == "attention"
+    numbers = judgement.numerics.reference_vs_exact
+    assert numbers.max == 0 if numbers.unit == "lsb" else numbers.max < 1e-4
 
 
 def test_faults_are_many_and_described():
@@ -55,7 +55,7 @@ def test_faults_are_many_and_described():
 def test_control_leaves_the_program_as_it_was():
     program, _ = converted(select_cases(["small_cnn"])[0])
     code = program.code
-    integer_representation(program)
+    representation(program)
     assert program.code == code
 
 
@@ -77,7 +77,7 @@ def test_command_fails_for_what_is_not_caught():
 
 
 def test_command_fails_if_the_exact_control_does(monkeypatch):
-    monkeypatch.setattr(scoring, "integer_representation", FAULTS["bias_dropped"])
+    monkeypatch.setattr(scoring, "exact_representation", FAULTS["bias_dropped"])
     done = CliRunner().invoke(main, ["controls", *FEW, "bias_twice"])
     assert done.exit_code == 1
     assert "the exact control does not pass static_linear: mismatch" in done.output

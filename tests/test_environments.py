@@ -10,12 +10,12 @@ import pytest
 from conftest import ROOT
 from uv import find_uv_bin
 
-from pt2e_ci import environments
-from pt2e_ci.cells import load_cells
-from pt2e_ci.environments import Python, find_python, make
+from pt2e_ci.cells import environments
+from pt2e_ci.cells.cell import load_cells
+from pt2e_ci.cells.environments import Python, Recipe, find_python, make
+from pt2e_ci.cells.locks import BUILD_LOCK
+from pt2e_ci.cells.sources import torch_sources
 from pt2e_ci.errors import InputError
-from pt2e_ci.locks import BUILD_LOCK
-from pt2e_ci.sources import torch_sources
 
 (CELL,) = load_cells().select(["2.4"])
 
@@ -111,7 +111,7 @@ def workshop(tmp_path, monkeypatch):
 
     def run(*extras, imports="project"):
         calls.clear()
-        path = make(tmp_path / "an environment", CELL, python, project, sources, extras=extras, uv=uv)
+        path = make(tmp_path / "an environment", Recipe(CELL, python, project, sources), uv, extras)
         script = f"import {imports}; print({imports}.answer())"
         return subprocess.run([path, "-c", script], capture_output=True, text=True).stdout.strip()
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from one_by_one import OneByOne
 from torch.fx import symbolic_trace
 
-from pt2e_ci.cases.catalogue import CASES, Scheme
-from pt2e_ci.checks.recording import replay
-from pt2e_ci.exact import arithmetic
-from pt2e_ci.exact.oracle import quantize_nodes, run_exactly, runtime_nodes
+from pt2e_ci.catalogue.cases import CASES
+from pt2e_ci.exact.levels import to_levels
 from pt2e_ci.exact.reals import Real, Term, common_unit, product, scaled
-from pt2e_ci.exact.rounding import Rounding, to_levels
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.operators import contraction, pointwise, rows, window
+from pt2e_ci.operators.row import Row
+from pt2e_ci.program.oracle import run_exactly
+from pt2e_ci.program.segments import Reading
+from pt2e_ci.program.trace import run
 
 # With the other tests that convert every case, in the one worker that does.
 pytestmark = pytest.mark.xdist_group("cases")
@@ -28,10 +31,11 @@ ops = torch.ops.quantized_decomposed
 @pytest.mark.parametrize("case", [case for case in CASES if case.name != "attention"], ids=lambda case: case.name)
 def test_agrees_with_fractions_one_by_one(case):
     program, sets = converted(case)
+    reading = Reading(program)
     # All pairs of levels twice over show nothing new, and the second computation is slow.
     for one in sets[:1] if case.name.endswith("_pairs") else sets:
-        kept = replay(program, one.tensors, runtime_nodes(program)).kept
-        exact = run_exactly(program, one.tensors, runtime=kept)
+        kept = run(program, one.tensors, reading.runtime).kept
+        exact = run_exactly(reading, one.tensors, runtime=kept)
         other = OneByOne(program, kept)
         (outputs,) = [other.run(*one.tensors)]
         assert exact.approximated == []
@@ -47,11 +51,11 @@ def test_agrees_with_fractions_one_by_one(case):
 def test_operators_on_operands_that_the_program_had():
     (case,) = (case for case in CASES if case.name == "mlp")
     program, sets = converted(case)
-    first, *_, last = quantize_nodes(program)
+    first, *_, last = [one.quantize.node for one in Reading(program).levels]
     inputs = sets[0].tensors
-    through = run_exactly(program, inputs, runtime={})
+    through = run_exactly(Reading(program), inputs, runtime={})
     shifted = {first: through.levels[first] - 20}
-    own = run_exactly(program, inputs, runtime={}, operands=shifted)
+    own = run_exactly(Reading(program), inputs, runtime={}, operands=shifted)
     assert torch.equal(own.levels[first], through.levels[first])
     assert not torch.equal(own.levels[last], through.levels[last])
 
@@ -59,7 +63,7 @@ def test_operators_on_operands_that_the_program_had():
 def test_operator_without_an_exact_form_is_named():
     program = symbolic_trace(lambda x: ops.quantize_per_tensor.default(torch.tanh(x), 0.1, 0, -128, 127, torch.int8))
     x = torch.tensor([-2.0, 0.25, 3.0])
-    exact = run_exactly(program, (x,), runtime={})
+    exact = run_exactly(Reading(program), (x,), runtime={})
     assert exact.approximated == ["tanh"]
     assert exact.outputs[0].tolist() == torch.tanh(x.double()).div(0.1).round().tolist()
 
@@ -69,12 +73,12 @@ def test_parts_of_a_tensor():
         a, b = ops.dequantize_per_tensor.default(x, 0.5, 0, -128, 127, torch.int8).split(1)
         return torch.cat([b, a])
 
-    exact = run_exactly(symbolic_trace(program), (torch.tensor([4, 6], dtype=torch.int8),), runtime={})
+    exact = run_exactly(Reading(symbolic_trace(program)), (torch.tensor([4, 6], dtype=torch.int8),), runtime={})
     assert exact.outputs[0].tolist() == [3.0, 2.0]
 
 
 def levels(value, scale, scheme):
-    return to_levels(Real.of_floats(torch.tensor(value, dtype=torch.float64)), scale, 0, -128, 127, scheme).tolist()
+    return to_levels(Real.of_floats(torch.tensor(value, dtype=torch.float64)), scale, 0, (-128, 127), scheme).tolist()
 
 
 def test_rounding_schemes_are_told_apart():
@@ -90,7 +94,7 @@ def test_tie_of_a_scale_that_float64_does_not_hold(scheme):
     scale = Fraction(1, 3)
     real = Real((Term(Fraction(1, 6), torch.tensor([1, 3, 5, -1, -3])),))
     assert (
-        to_levels(real, scale, 0, -128, 127, scheme).tolist()
+        to_levels(real, scale, 0, (-128, 127), scheme).tolist()
         == {
             Rounding.HALF_EVEN: [0, 2, 2, 0, -2],
             Rounding.HALF_AWAY: [1, 2, 3, -1, -2],
@@ -103,7 +107,7 @@ def test_infinity_saturates_and_every_float_is_exact():
     values = torch.tensor([math.inf, -math.inf, 3.4e38, 1e-45, -1.5, 0.0], dtype=torch.float32)
     real = Real.of_floats(values)
     assert [real.element(index) for index in (2, 3, 4, 5)] == [Fraction(v) for v in values.tolist()[2:]]
-    assert to_levels(real, Fraction(1, 7), 3, -128, 127).tolist() == [127, -128, 127, 3, -7, 3]
+    assert to_levels(real, Fraction(1, 7), 3, (-128, 127)).tolist() == [127, -128, 127, 3, -7, 3]
 
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**99), max_value=2.0**99)
@@ -118,7 +122,7 @@ def test_levels_of_any_floats(values, scale, zero_point, scheme):
         Rounding.HALF_AWAY: lambda v: math.floor(abs(v) + Fraction(1, 2)) * (1 if v > 0 else -1),
         Rounding.TRUNCATE: math.trunc,
     }[scheme]
-    found = to_levels(Real.of_floats(torch.tensor(values)), Fraction(scale), zero_point, -128, 127, scheme)
+    found = to_levels(Real.of_floats(torch.tensor(values)), Fraction(scale), zero_point, (-128, 127), scheme)
     true = [
         max(-128, min(127, round_one(Fraction(value) / Fraction(scale)) + zero_point))
         for value in torch.tensor(values).tolist()
@@ -135,22 +139,22 @@ def test_sums_and_products_of_any_grids(a, b, scale_a, scale_b, scale, zero_a, z
         Real.of_integers(torch.tensor(values) - point, Fraction(step))
         for values, point, step in ((a, zero_a, scale_a), (b, zero_b, scale_b))
     )
-    for function, one in ((arithmetic.add, lambda p, q: p + q), (arithmetic.mul, lambda p, q: p * q)):
+    for function, one in ((pointwise.add, lambda p, q: p + q), (pointwise.mul, lambda p, q: p * q)):
         true = [
             one((p - zero_a) * Fraction(scale_a), (q - zero_b) * Fraction(scale_b)) for p, q in zip(a, b, strict=True)
         ]
         result = function(x, y)
         assert [result.element(index) for index in range(6)] == true
         rounded = [max(-128, min(127, round(value / Fraction(scale)) + zero)) for value in true]
-        assert to_levels(result, Fraction(scale), zero, -128, 127).tolist() == rounded
-        assert arithmetic.relu(result).is_below(Fraction(0)).any().item() is False
+        assert to_levels(result, Fraction(scale), zero, (-128, 127)).tolist() == rounded
+        assert pointwise.relu(result).is_below(Fraction(0)).any().item() is False
 
 
 @given(st.lists(scales, min_size=3, max_size=3), int8, st.lists(floats, min_size=3, max_size=3))
 def test_linear_of_any_channels_and_bias(steps, values, bias):
     weight = scaled(torch.tensor(values).reshape(3, 2), [Fraction(step) for step in steps], 0)
     x = Real.of_integers(torch.tensor([[3, -5]]), Fraction(1, 7))
-    result = arithmetic.linear(x, weight, Real.of_floats(torch.tensor(bias)))
+    result = contraction.linear(x, weight, Real.of_floats(torch.tensor(bias)))
     for row in range(3):
         first, second = values[2 * row : 2 * row + 2]
         true = (3 * first - 5 * second) * Fraction(steps[row]) / 7 + Fraction(torch.tensor(bias)[row].item())
@@ -174,9 +178,9 @@ def test_zeros_of_a_tiny_unit_cost_no_precision():
 
 def test_sums_beyond_int64():
     real = Real((Term(Fraction(1), torch.full((1, 1, 4, 4), 2**60)),))
-    assert arithmetic.mean(real, [2, 3]).element(0) == 2**60
-    assert arithmetic.adaptive_avg_pool2d(real, [1, 1]).element(0) == 2**60
-    assert arithmetic.avg_pool2d(real, [3, 3]).element(0) == 2**60
+    assert window.mean(real, [2, 3]).element(0) == 2**60
+    assert window.adaptive_avg_pool2d(real, [1, 1]).element(0) == 2**60
+    assert window.avg_pool2d(real, [3, 3]).element(0) == 2**60
 
 
 def test_zero_is_told_from_a_bound_without_fractions(monkeypatch):
@@ -202,7 +206,7 @@ def test_sums_can_be_moved_whatever_their_terms():
     ],
 )
 def test_operands_that_are_no_finite_numbers_have_no_exact_form(function):
-    exact = run_exactly(symbolic_trace(function), (torch.ones(2),), runtime={})
+    exact = run_exactly(Reading(symbolic_trace(function)), (torch.ones(2),), runtime={})
     assert len(exact.approximated) == 1
 
 
@@ -210,14 +214,14 @@ def test_unexpected_exception_is_not_taken_for_want_of_an_exact_form(monkeypatch
     def broken(self):
         raise ZeroDivisionError("a mistake of the oracle's own")
 
-    monkeypatch.setitem(arithmetic.OPERATORS, "relu", broken)
+    monkeypatch.setitem(rows._BY_NAME, "relu", Row(("relu",), rows._BY_NAME["relu"].kind, exact=broken))
     with pytest.raises(ZeroDivisionError):
-        run_exactly(symbolic_trace(lambda x: torch.relu(x)), (torch.ones(1),), runtime={})
+        run_exactly(Reading(symbolic_trace(lambda x: torch.relu(x))), (torch.ones(1),), runtime={})
 
 
 def test_casts_to_integers_are_no_moves():
     program = symbolic_trace(lambda x: x.to(torch.int32).to(torch.float32))
-    assert run_exactly(program, (torch.tensor([1.75]),), runtime={}).outputs[0].tolist() == [1.0]
+    assert run_exactly(Reading(program), (torch.tensor([1.75]),), runtime={}).outputs[0].tolist() == [1.0]
 
 
 @given(st.lists(st.fractions(), min_size=1, max_size=5))
@@ -227,6 +231,6 @@ def test_common_unit(units):
 
 
 def test_dynamic_scales_are_the_programs_own():
-    (case,) = (case for case in CASES if case.scheme is Scheme.DYNAMIC and case.name == "dynamic_linear")
+    (case,) = (case for case in CASES if case.name == "dynamic_linear")
     program, _ = converted(case)
-    assert len(runtime_nodes(program)) == 2
+    assert len(Reading(program).runtime) == 2

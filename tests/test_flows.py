@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import converted, home
+from conftest import converted, flow
 
-from pt2e_ci.cases.catalogue import select_cases
-from pt2e_ci.cases.inputs import build_model, input_sets
+from pt2e_ci.catalogue.cases import select_cases
+from pt2e_ci.catalogue.inputs import build_model, input_sets
 from pt2e_ci.errors import InputError
-from pt2e_ci.flows import homes
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.folding import fold_quantized_constants
-from pt2e_ci.flows.homes import import_home
-from pt2e_ci.flows.patterns import pattern_name
-from pt2e_ci.flows.representation import apply_upstream
+from pt2e_ci.flow import homes
+from pt2e_ci.flow.capture import export
+from pt2e_ci.flow.folding import fold_quantized_constants
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.flow.patterns import pattern_name
+from pt2e_ci.flow.representation import apply_upstream
+from pt2e_ci.judge.verdict import InputSet
+from pt2e_ci.pipeline import Clock
+from pt2e_ci.plugins import load
+from pt2e_ci.record.criteria import DEFAULT
+from pt2e_ci.record.outcomes import Outcome
 
-HOME, KEPT = home()
+HOME, KEPT = flow().home, flow().patterns
 
 
 def quantize_nodes(program):
@@ -28,7 +34,7 @@ def quantize_nodes(program):
 
 def prepared(case):
     inputs = input_sets(case, 0)[0].tensors
-    graph = HOME.prepare(export(build_model(case, 0), inputs), HOME.quantizer(case.scheme))
+    graph = HOME.prepare(export(build_model(case, 0), inputs), load("quantizers", case.quantizer.value)())
     graph(*inputs)
     return graph
 
@@ -62,7 +68,7 @@ def test_watching_is_undone():
 
 
 def test_module_that_cannot_be_watched_runs_all_the_same(monkeypatch):
-    from pt2e_ci.flows import representation
+    from pt2e_ci.flow import representation
 
     monkeypatch.setattr(representation, "_REPLACERS", ("renamed",))
     qdq = converted(select_cases(["add"])[0])[0]
@@ -107,3 +113,38 @@ def test_home_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(homes._MODULES, "torch.ao", ("no_such_module",) * 4)
     with pytest.raises(InputError, match=r"the PT2E flow of torch\.ao cannot be imported beside torch 2\.\d+"):
         import_home("torch.ao")
+
+
+class Pair(torch.nn.Module):
+    def forward(self, pair):
+        return pair[0] + pair[1]
+
+
+@pytest.mark.parametrize("representation", [None, "exact"])
+def test_argument_that_is_a_list_of_tensors(representation):
+    with_one = replace(flow(), representation=representation and load("representations", representation))
+    draw = torch.Generator().manual_seed(0)
+    sets = [InputSet(str(i), ([torch.randn(3, 4, generator=draw) for _ in "ab"],)) for i in range(2)]
+    stages = with_one.convert(Pair, sets[0].tensors, load("quantizers", "xnnpack_per_tensor"))
+    found = Clock().follow(with_one.judge(stages, sets, DEFAULT)).judgement.case
+    assert (found.outcome, found.exact.unavailable) == (Outcome.PASS, None)
+    assert found.numerics.reference_vs_exact.compared == 2 * 12
+    assert found.numerics.reference_vs_exact.max == (0 if representation else 1)
+
+
+class Lookup(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.linear = torch.nn.Embedding(4, 8), torch.nn.Linear(8, 8)
+
+    def forward(self, ids):
+        return self.linear(self.table(ids))
+
+
+def test_operator_that_is_not_quantized_has_a_place_too():
+    sets = [InputSet("ids", (torch.arange(4),))]
+    stages = flow().convert(Lookup, sets[0].tensors, load("quantizers", "xnnpack_per_tensor"))
+    found = Clock().follow(flow().judge(stages, sets, DEFAULT)).judgement.case
+    places = [(one.name, one.module, one.annotated) for one in found.operators]
+    assert places == [("embedding", "table", False), ("linear", "linear", True)]
+    assert {one.source.partition(":")[0] for one in found.operators} == {"test_flows.py"}

@@ -13,11 +13,11 @@ import pytest
 import requests
 from conftest import ROOT
 
-from pt2e_ci.cells import current_cell, load_cells
+from pt2e_ci.cells.cell import current_cell, load_cells
+from pt2e_ci.cells.sources import Sources
 from pt2e_ci.errors import InputError
-from pt2e_ci.image import Image, Limits, _sources_of, build, run
-from pt2e_ci.reports.record import dump, read_report, read_whole_report
-from pt2e_ci.sources import Sources
+from pt2e_ci.matrix.image import Image, Limits, _sources_of, build, run
+from pt2e_ci.record.report import dump, read_report, read_whole_report
 
 CLI = [sys.executable, "-m", "pt2e_ci", "image"]
 
@@ -89,9 +89,9 @@ class Engine:
 
 
 def whole(cell_id, selected=1):
-    from test_report import RUN, case, report
+    from made import case, report, run
 
-    return dump(report(case("add"), run=RUN | {"cell": cell_id}, selected=selected)).encode()
+    return dump(report(case("add"), run=run(cell=cell_id), selected=selected)).encode()
 
 
 FAILURES = [
@@ -146,7 +146,7 @@ def test_no_permission_is_one_line(monkeypatch):
 
     monkeypatch.setenv("DOCKER_HOST", "unix:///var/run/docker.sock")
     monkeypatch.setattr(docker, "from_env", refuse)
-    from pt2e_ci.image import connect
+    from pt2e_ci.matrix.image import connect
 
     with pytest.raises(InputError, match="add this user to the group docker"):
         connect()

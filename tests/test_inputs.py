@@ -7,9 +7,9 @@ import hashlib
 import pytest
 import torch
 
-from pt2e_ci.cases import models
-from pt2e_ci.cases.catalogue import CASES, Scheme, select_cases
-from pt2e_ci.cases.inputs import build_model, draw, input_sets
+from pt2e_ci.catalogue import models
+from pt2e_ci.catalogue.cases import CASES, Quantizer, select_cases
+from pt2e_ci.catalogue.inputs import build_model, draw, input_sets
 from pt2e_ci.errors import InputError
 
 
@@ -57,7 +57,7 @@ def test_models_are_all_used():
 
 def test_names_are_unique():
     assert len({case.name for case in CASES}) == len(CASES)
-    assert {case.scheme for case in CASES} == set(Scheme)
+    assert {case.quantizer for case in CASES} == set(Quantizer)
 
 
 def test_unknown_case():

@@ -9,19 +9,19 @@ from torch import nn
 from torch.fx import Graph, GraphModule
 from torch.nn import functional as F
 
-from pt2e_ci.cases.catalogue import Scheme
-from pt2e_ci.cells import current_cell
-from pt2e_ci.controls.integer import integer_representation
-from pt2e_ci.exact.oracle import run_exactly
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.homes import import_home
+from pt2e_ci.cells.cell import current_cell
+from pt2e_ci.flow.capture import export
+from pt2e_ci.flow.exact import representation
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.program.oracle import run_exactly
+from pt2e_ci.program.segments import Reading
 
 HOME = import_home(current_cell().flow)
 ops = torch.ops.quantized_decomposed
 
 
 def qdq_of(model, inputs):
-    prepared = HOME.prepare(export(model.eval(), inputs), HOME.quantizer(Scheme.PER_TENSOR))
+    prepared = HOME.prepare(export(model.eval(), inputs), HOME.xnnpack(is_per_channel=False))
     prepared(*inputs)
     return HOME.convert(prepared)
 
@@ -29,11 +29,11 @@ def qdq_of(model, inputs):
 def test_mobilenet_is_exact_throughout():
     model, inputs = mobilenet_v2(32)
     qdq = qdq_of(model, inputs)
-    exact = run_exactly(qdq, inputs, runtime={})
+    exact = run_exactly(Reading(qdq), inputs, runtime={})
     assert exact.approximated == []
     assert len(exact.levels) > 60
     # But for the last bit of a float32, in which a program gives its levels' real numbers.
-    torch.testing.assert_close(integer_representation(qdq)(*inputs).double(), exact.outputs[0], rtol=2.0**-23, atol=0)
+    torch.testing.assert_close(representation(qdq)(*inputs).double(), exact.outputs[0], rtol=2.0**-23, atol=0)
 
 
 class Pooled(nn.Module):
@@ -59,8 +59,8 @@ class Pooled(nn.Module):
 def test_average_pooling_with_every_option(options):
     inputs = (torch.arange(-49, 49).reshape(1, 2, 7, 7) / 16,)
     qdq = qdq_of(Pooled(**options), inputs)
-    program = integer_representation(qdq)
-    exact = run_exactly(qdq, inputs, runtime={})
+    program = representation(qdq)
+    exact = run_exactly(Reading(qdq), inputs, runtime={})
     assert exact.approximated == []
     torch.testing.assert_close(program(*inputs).double(), exact.outputs[0], rtol=1e-6, atol=1e-6)  # on no grid
     # Windows are added up, in integers: the division is in the unit.
@@ -79,7 +79,7 @@ class Named(nn.Module):
 def test_program_is_called_and_answers_as_the_qdq_program_does():
     inputs = (torch.arange(8.0).reshape(2, 4), torch.ones(2, 4))
     qdq = qdq_of(Named(), inputs)
-    expected, found = qdq(*inputs), integer_representation(qdq)(*inputs)
+    expected, found = qdq(*inputs), representation(qdq)(*inputs)
     assert found.keys() == expected.keys()
     assert torch.equal(found["sum"], expected["sum"])
     assert torch.equal(found["both"][1][0], expected["both"][1][0])
@@ -106,11 +106,11 @@ def test_zero_points_between_levels_are_taken_as_they_are():
         return graph.call_function(torch.ops.aten.add.Tensor, (x, table))
 
     program = graph_of(build, levels=levels, scales=scales, points=torch.tensor([7.5, 112.25]))
-    exact = run_exactly(program, (torch.zeros(2, 2),), runtime={})
+    exact = run_exactly(Reading(program), (torch.zeros(2, 2),), runtime={})
     assert exact.approximated == []
     assert exact.outputs[0].tolist() == [[-3.75, 3.75], [-26.3125, -26.0625]]
     # It has no integer form, and is left as it is.
-    kept = integer_representation(program)
+    kept = representation(program)
     assert [node.target for node in kept.graph.nodes if node.op == "call_function"] == [
         ops.dequantize_per_channel.default,
         torch.ops.aten.add.Tensor,
@@ -123,5 +123,5 @@ def test_quantize_with_a_zero_point_between_levels_has_no_exact_form():
         return graph.call_function(ops.quantize_per_channel.default, arguments)
 
     program = graph_of(build, scales=torch.tensor([0.5, 0.25]), points=torch.tensor([7.0, 3.4]))
-    exact = run_exactly(program, (torch.ones(2, 2),), runtime={})
+    exact = run_exactly(Reading(program), (torch.ones(2, 2),), runtime={})
     assert exact.approximated == ["quantize_per_channel"]

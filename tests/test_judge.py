@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,15 +10,16 @@ import torch.ao.quantization.fx._decomposed
 from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
-from pt2e_ci.cases.catalogue import Case, Claim, Scheme
-from pt2e_ci.cases.inputs import InputSet, input_sets
-from pt2e_ci.checks import exactness
-from pt2e_ci.checks.judge import ProgramError, judge
-from pt2e_ci.exact.rounding import Rounding
-from pt2e_ci.outcomes import Outcome
+from pt2e_ci.catalogue.cases import Case, Quantizer
+from pt2e_ci.catalogue.inputs import input_sets
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.judge import exactness
+from pt2e_ci.judge.verdict import InputSet, ProgramError, judge
+from pt2e_ci.record.criteria import Claim, Criteria
+from pt2e_ci.record.outcomes import Outcome
 
 ops = torch.ops.quantized_decomposed
-CASE = Case("by_hand", "linear", "Linear", ((2, 8),), Scheme.PER_TENSOR)
+SETS = input_sets(Case("by_hand", "linear", "Linear", ((2, 8),), Quantizer.PER_TENSOR), 0)
 WEIGHT = torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8) // 4
 IN, OUT, WEIGHT_SCALE = (0.5, 3), (0.25, 1), 3 / 256  # floats that hold every product
 MULTIPLIER = IN[0] * WEIGHT_SCALE / OUT[0]
@@ -69,22 +69,22 @@ def integer_linear(x, weight, dtype=torch.int32):
     return requantize(F.linear((levels(x, *IN) - IN[1]).to(dtype), weight.to(dtype)))
 
 
-def verdict(reference, qdq=linear, case=CASE):
-    return judge(case, traced(qdq), traced(reference), None, input_sets(case, 0))
+def verdict(reference, qdq=linear, criteria=Criteria()):  # noqa: B008 - it does not change
+    return judge(traced(qdq), traced(reference), SETS, criteria).case
 
 
 def test_right_one_passes():
     found = verdict(integer_linear)
     assert (found.outcome, found.reason) == (Outcome.PASS, None)
-    assert found.structure["coverage"] == 1
-    assert found.numerics["reference_vs_qdq"]["max"] == 0
+    assert found.structure.coverage == 1
+    assert found.numerics.reference_vs_qdq.max == 0
 
 
 @pytest.mark.parametrize(
     ("reference", "outcome", "reason"),
     [
-        (linear, Outcome.VACUOUS, "linear: computed in float"),
-        (lambda x, w: integer_linear(x, w, torch.float64), Outcome.VACUOUS, "linear: computed in float"),
+        (linear, Outcome.FLOAT, "linear: computed in float"),
+        (lambda x, w: integer_linear(x, w, torch.float64), Outcome.FLOAT, "linear: computed in float"),
         (lambda x, w: requantize(F.linear(levels(x, *IN), w.to(torch.int32))), Outcome.MISMATCH, "LSB apart"),
         (
             lambda x, w: requantize(F.linear(levels(x, *IN) - IN[1], w.to(torch.int32)), 0),
@@ -100,7 +100,38 @@ def test_right_one_passes():
 def test_wrong_ones(reference, outcome, reason):
     found = verdict(reference)
     assert found.outcome is outcome
-    assert found.reason is None if reason is None else reason in found.reason
+    assert found.reason is None if reason is None else reason in found.reason.text
+
+
+class Counting(Holder):
+    """A program that counts its runs in a buffer."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x):
+        return self.function(x, self.weight) + 0 * torch.ops.aten.add_.Tensor(self.runs, 1)
+
+
+def test_program_that_changes_its_own_tensors():
+    holder = Counting(integer_linear)
+    counting = torch.fx.GraphModule(holder, Tracer().trace(holder))
+    found = judge(traced(linear), counting, SETS).case
+    assert (found.outcome, found.reason.code) == (Outcome.MISMATCH, "PQ028")
+    assert counting.runs.tolist() == [0]
+
+
+def test_program_that_depends_on_a_value_out_of_sight():
+    """It gives the right levels, by way of a number that is none of the tensors seen."""
+
+    def peeking(x, w):
+        accumulator = F.linear(levels(x, *IN) - IN[1], w.to(torch.int32))
+        return requantize(accumulator + accumulator.sum().item() - accumulator.sum())
+
+    found = verdict(peeking)
+    assert (found.outcome, found.reason.code) == (Outcome.FLOAT, "PQ016")
+    assert verdict(integer_linear).outcome is Outcome.PASS
 
 
 @pytest.mark.parametrize(
@@ -123,31 +154,30 @@ def test_outputs_that_are_no_tensors_are_compared_too():
 
 def test_nothing_compared_is_no_pass():
     found = verdict(lambda x, w: integer_linear(x, w)[:0], lambda x, w: linear(x, w)[:0])
-    assert (found.outcome, found.reason) == (Outcome.VACUOUS, "no output value was compared")
+    assert (found.outcome, found.reason.text) == (Outcome.ERROR, "no output value was compared")
 
 
 @pytest.mark.parametrize("claims", [(Claim.COMPUTE,), (Claim.QDQ,)])
 def test_nothing_annotated_is_no_pass(claims):
-    case = Case("by_hand", "linear", "Linear", ((2, 8),), Scheme.PER_TENSOR, claims=claims)
 
     def plain(x, weight):
         return F.linear(x, weight.to(torch.float32))
 
-    assert verdict(plain, plain, case).reason == "the quantizer annotated nothing"
+    assert verdict(plain, plain, Criteria(claims=claims)).reason.text == "the quantizer annotated nothing"
 
 
 def test_compute_that_is_not_to_be_seen_is_no_pass():
-    table = symbolic_trace(lambda x: linear(x, WEIGHT))(input_sets(CASE, 0)[0].tensors[0])
-    sets = input_sets(CASE, 0)[:1]
+    table = symbolic_trace(lambda x: linear(x, WEIGHT))(SETS[0].tensors[0])
+    sets = SETS[:1]
     remembered = traced(lambda x, w: table + 0 * levels(x, *IN))
-    found = judge(CASE, traced(linear), remembered, None, sets)
-    assert found.reason == "0 integer operators are to be seen, where 1 were annotated"
+    found = judge(traced(linear), remembered, sets).case
+    assert found.reason.text == "0 integer operators are to be seen, where 1 were annotated"
 
 
 @pytest.mark.parametrize("move", [lambda y: y[0], lambda y: torch.split(y, 4, 1)[1], lambda y: y.t()])
 def test_parts_of_an_output_keep_its_grid(move):
     found = verdict(lambda x, w: move(integer_linear(x, w)), lambda x, w: move(linear(x, w)))
-    assert found.numerics["reference_vs_qdq"]["unit"] == "lsb"
+    assert found.numerics.reference_vs_qdq.unit == "lsb"
     assert found.outcome is Outcome.PASS
 
 
@@ -161,7 +191,7 @@ def test_addition_of_a_quantized_constant():
         return (levels(total * IN[0], *OUT) - OUT[1]) * OUT[0]
 
     assert verdict(reference, qdq).outcome is Outcome.PASS
-    assert verdict(qdq, qdq).reason == "add: computed in float (1 of 1 operators)"
+    assert verdict(qdq, qdq).reason.text == "add: computed in float (1 of 1 operators)"
 
 
 def test_truncation_is_seen_where_few_may_differ():
@@ -170,28 +200,27 @@ def test_truncation_is_seen_where_few_may_differ():
         q = ((accumulator * MULTIPLIER).to(torch.int32) + OUT[1]).clamp(-128, 127)
         return (q.to(torch.float32) - OUT[1]) * OUT[0]
 
-    strict = replace(CASE, max_differing=0.01)
+    strict = Criteria(differing=0.01)
     assert verdict(truncating).outcome is Outcome.PASS  # off by one at most
-    found = verdict(truncating, case=strict)
+    found = verdict(truncating, criteria=strict)
     assert found.outcome is Outcome.MISMATCH
-    assert found.reason.endswith("of the outputs are not the exact ones; 1% allowed")
-    assert found.exact["reference_starts_at"].startswith("linear (")
-    assert found.exact["qdq_starts_at"] is None
-    assert verdict(integer_linear, case=strict).outcome is Outcome.PASS
+    assert found.reason.text.endswith("of the outputs are not the exact ones; 1% allowed")
+    assert found.exact.reference_starts_at.startswith("linear (")
+    assert found.exact.qdq_starts_at is None
+    assert verdict(integer_linear, criteria=strict).outcome is Outcome.PASS
 
 
 def test_both_programs_alike_and_wrong():
     """Two programs that agree can both be wrong."""
-    assert verdict(integer_linear).numerics["reference_vs_exact"]["max"] == 0
+    assert verdict(integer_linear).numerics.reference_vs_exact.max == 0
     found = judge(
-        replace(CASE, max_differing=0.01),
         traced(linear),
         traced(integer_linear),
-        None,
-        input_sets(CASE, 0),
+        SETS,
+        Criteria(differing=0.01),
         rounding=Rounding.TRUNCATE,
-    )
-    assert found.numerics["reference_vs_qdq"]["max"] == 0
+    ).case
+    assert found.numerics.reference_vs_qdq.max == 0
     assert found.outcome is Outcome.MISMATCH
 
 
@@ -201,17 +230,17 @@ def test_no_exact_result_is_no_pass(monkeypatch):
 
     monkeypatch.setattr(exactness, "run_exactly", fails)
     found = verdict(integer_linear)
-    assert found.outcome is Outcome.VACUOUS
-    assert found.reason == "no exact result to compare with: ZeroDivisionError: no real number"
+    assert found.outcome is Outcome.ERROR
+    assert found.reason.text == "no exact result to compare with: ZeroDivisionError: no real number"
 
 
 def test_nan_is_left_to_the_programs():
-    sets = [InputSet("nan", (torch.full((2, 8), math.nan),)), *input_sets(CASE, 0)]
-    found = judge(CASE, traced(linear), traced(linear), None, sets)
-    assert found.numerics["reference_vs_exact"]["compared"] == 16 * (len(sets) - 1)
-    assert found.numerics["reference_vs_qdq"]["compared"] == 16 * len(sets)
-    only = judge(CASE, traced(linear), traced(linear), None, sets[:1])
-    assert only.reason == "no exact result to compare with: every input has a NaN"
+    sets = [InputSet("nan", (torch.full((2, 8), math.nan),)), *SETS]
+    found = judge(traced(linear), traced(linear), sets).case
+    assert found.numerics.reference_vs_exact.compared == 16 * (len(sets) - 1)
+    assert found.numerics.reference_vs_qdq.compared == 16 * len(sets)
+    only = judge(traced(linear), traced(linear), sets[:1]).case
+    assert only.reason.text == "no exact result to compare with: every input has a NaN"
 
 
 def test_programs_that_call_packets_and_quantized_operators():
@@ -226,5 +255,16 @@ def test_programs_that_call_packets_and_quantized_operators():
         q = torch.quantize_per_tensor(x, *IN, torch.qint8)
         return integer_linear(torch.dequantize(q), weight)
 
-    assert verdict(integer_linear, packets).numerics["reference_vs_exact"]["compared"]
-    assert verdict(quantized).numerics["reference_vs_exact"]["max"] <= 1
+    assert verdict(integer_linear, packets).numerics.reference_vs_exact.compared
+    assert verdict(quantized).numerics.reference_vs_exact.max <= 1
+
+
+def test_two_programs_that_return_their_own_buffer_are_held_against_each_other():
+    def keeping(function):
+        holder = Counting(function)
+        holder.register_buffer("kept", torch.zeros(2, 8))
+        holder.forward = lambda x: torch.ops.aten.copy_.default(holder.kept, function(x, holder.weight))
+        return torch.fx.GraphModule(holder, Tracer().trace(holder))
+
+    found = judge(keeping(linear), keeping(lambda x, w: linear(x, w) + 2 * OUT[0]), SETS).case
+    assert found.numerics.reference_vs_qdq.max in (2, 0.5)

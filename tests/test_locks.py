@@ -15,10 +15,9 @@ import pytest
 from conftest import ROOT
 from uv import find_uv_bin
 
-from pt2e_ci import pythons
-from pt2e_ci.cells import CELLS_FILE, current_cell, load_cells
-from pt2e_ci.errors import InputError
-from pt2e_ci.locks import (
+from pt2e_ci.cells import pythons
+from pt2e_ci.cells.cell import CELLS_FILE, current_cell, load_cells
+from pt2e_ci.cells.locks import (
     BUILD_LOCK,
     DEPENDENCIES,
     LOCKS,
@@ -29,7 +28,8 @@ from pt2e_ci.locks import (
     read_pins,
     requirements,
 )
-from pt2e_ci.sources import torch_sources
+from pt2e_ci.cells.sources import torch_sources
+from pt2e_ci.errors import InputError
 
 CELLS = load_cells()
 PROJECT = metadata.requires("pt2e-ci")
@@ -188,7 +188,7 @@ def test_session_refuses_a_lock_that_does_not_match(tmp_path):
     for name in ("noxfile.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "pt2e_ci", tmp_path / "pt2e_ci")
-    change(tmp_path / "pt2e_ci" / "cells.toml", 'torch = "2.4.1"', 'torch = "2.4.0"')
+    change(tmp_path / "pt2e_ci" / "cells" / "cells.toml", 'torch = "2.4.1"', 'torch = "2.4.0"')
     command = [sys.executable, "-m", "nox", "-f", str(tmp_path / "noxfile.py"), "-s"]
     for session in (["test-2.4"], ["lock", "--", "--check"], ["lock", "--", "--check", "2.4"]):
         done = subprocess.run([*command, *session], capture_output=True, text=True)

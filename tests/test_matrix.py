@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_report import RUN, case, report
+from made import case, report, run
 
-from pt2e_ci.cells import load_cells
+from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.matrix import Job, Matrix, State, plan
-from pt2e_ci.reports.record import dump
+from pt2e_ci.matrix.jobs import Job, Matrix, State, plan
+from pt2e_ci.record.report import dump
 
 CELLS = {cell.name: cell for cell in load_cells().cells}
 
 
 def job(folder, name, script):
     path = folder / f"{name}.jsonl"
-    text = dump(report(case("add"), run=RUN | {"cell": CELLS[name].id("linux_x86_64")}))
+    text = dump(report(case("add"), run=run(cell=CELLS[name].id("linux_x86_64"))))
     prelude = f"import sys, time, pathlib\npath, text = pathlib.Path({str(path)!r}), {text!r}\n"
     return Job(CELLS[name].session, [sys.executable, "-c", prelude + script], path, path.with_suffix(".log"))
 
@@ -92,7 +92,7 @@ def test_interrupt_stops_all_and_keeps_what_is_done(tmp_path):
         from test_matrix import GOOD, job
         # A background job of a shell, as this may be one, is deaf to it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        from pt2e_ci.matrix import Matrix
+        from pt2e_ci.matrix.jobs import Matrix
         folder = Path({str(tmp_path)!r})
         slow = "(path.parent / 'pid').write_text(str(__import__('os').getpid())); time.sleep(600)"
         sys.exit(Matrix([job(folder, "2.4", GOOD), job(folder, "2.13", slow)], at_once=1).run())

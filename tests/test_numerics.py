@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from pt2e_ci.checks import numerics
-from pt2e_ci.checks.digest import Digest
-from pt2e_ci.checks.numerics import Comparison
+from pt2e_ci.judge import numerics
+from pt2e_ci.judge.digest import Digest
+from pt2e_ci.judge.numerics import Comparison
 
 
 def compare(actual, expected, steps=None):
@@ -20,24 +20,24 @@ def compare(actual, expected, steps=None):
 
 def test_counts_steps_of_the_grid():
     found = compare([0.0, 0.3, 0.6, -0.3], [0.0, 0.0, 0.0, 0.0], 0.3).record()
-    assert found["unit"] == "lsb"
-    assert found["max"] == 2
-    assert found["mean"] == pytest.approx(0.5)
-    assert found["differing"] == 0.75
-    assert found["compared"] == 4
-    assert found["histogram"] == {"-1": 1, "0": 1, "1": 1, "2": 1}
-    assert found["off_grid"] == 0
+    assert found.unit == "lsb"
+    assert found.max == 2
+    assert found.mean == pytest.approx(0.5)
+    assert found.differing == 0.75
+    assert found.compared == 4
+    assert found.histogram == {"-1": 1, "0": 1, "1": 1, "2": 1}
+    assert found.off_grid == 0
 
 
 def test_absolute_where_there_is_no_grid():
     found = compare([0.5, 0.25], [0.0, 0.25]).record()
-    assert (found["unit"], found["max"], found["differing"]) == ("absolute", 0.5, 0.5)
-    assert "histogram" not in found
+    assert (found.unit, found.max, found.differing) == ("absolute", 0.5, 0.5)
+    assert found.histogram == {}
 
 
 def test_step_of_each_channel():
     found = compare([[0.5, 0.5]], [[0.0, 0.0]], torch.tensor([[0.5, 0.25]], dtype=torch.float64)).record()
-    assert found["histogram"] == {"1": 1, "2": 1}
+    assert found.histogram == {"1": 1, "2": 1}
 
 
 def test_off_the_grid():
@@ -50,8 +50,8 @@ def test_off_the_grid():
 def test_what_is_not_finite_on_one_side_is_infinitely_far(value):
     found = compare([value, 1.0], [1.0, 1.0], 0.5)
     assert found.max_lsb == math.inf
-    assert found.record()["not_finite"] == 1
-    assert found.record()["max"] == 0
+    assert found.record().not_finite == 1
+    assert found.record().max == 0
 
 
 def test_what_is_not_finite_on_both_sides_agrees():
@@ -67,8 +67,8 @@ def test_units_are_kept_apart():
     comparison = compare([0.5], [0.0], 0.25)
     comparison.add(torch.tensor([0.125]), torch.tensor([0.0]))
     found = comparison.record()
-    assert (found["unit"], found["max"]) == ("lsb", 2)
-    assert found["absolute"]["max"] == 0.125
+    assert (found.unit, found.max) == ("lsb", 2)
+    assert found.absolute.max == 0.125
 
 
 def test_chunks_give_the_same_as_one_piece(monkeypatch):

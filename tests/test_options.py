@@ -6,10 +6,12 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from made import case, structure
 
-from pt2e_ci.cells import load_cells
+from pt2e_ci.cells import capabilities
+from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.outcomes import Outcome, Result
+from pt2e_ci.matrix.jobs import default_at_once
 from pt2e_ci.suite import options
 
 
@@ -30,7 +32,15 @@ def test_workers(monkeypatch, cores, cases, told, workers):
     monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
     if told:
         monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", told)
-    assert options._workers(cases) == workers
+    assert capabilities.workers(cases) == workers
+
+
+def test_cores_and_memory_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sysconf_names", {})
+    assert capabilities.cores() == 3
+    assert default_at_once() == 3
 
 
 def settings_in(cell, monkeypatch, tmp_path, **chosen):
@@ -65,7 +75,7 @@ def test_a_case_of_another_flow_that_is_named(monkeypatch, tmp_path):
 
 
 def test_known_defects_of_upstream_excuse_no_other_representation(monkeypatch, tmp_path):
-    result = Result("conv2d", "conv", Outcome.VACUOUS, structure={"float_operators": {"conv2d": 1}})
+    result = case("conv2d", "float", structure=structure(conv2d=1))
     upstream = settings_in("2.13", monkeypatch, tmp_path)
     mine = settings_in("2.13", monkeypatch, tmp_path, representation="m:f")
     assert upstream.expectations.judge(result).known

@@ -42,13 +42,12 @@ def test_wheel_holds_its_data_and_no_tests(unpacked):
     held = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert {
         "pt2e_ci/py.typed",
-        "pt2e_ci/cells.toml",
-        "pt2e_ci/expectations.toml",
-        "pt2e_ci/flows/patterns.toml",
-        "pt2e_ci/locks/2.4/dependencies.txt",
-        "pt2e_ci/reports/schema.json",
-        "pt2e_ci/reports/page/page.html.j2",
-        "pt2e_ci/reports/page/page.js",
+        "pt2e_ci/cells/cells.toml",
+        "pt2e_ci/record/expectations.toml",
+        "pt2e_ci/flow/patterns.toml",
+        "pt2e_ci/cells/locks/2.4/dependencies.txt",
+        "pt2e_ci/views/page/page.html.j2",
+        "pt2e_ci/views/page/page.js",
     } <= held
     assert not [name for name in held if name.startswith("tests")]
 

@@ -9,13 +9,15 @@ import time
 
 import pytest
 from conftest import ROOT, is_required
-from test_report import case, report
+from made import case, comparison, report
+from msgspec import structs
 from test_views import SCRIPT, cell, hostile
 
-from pt2e_ci.reports.diff import differences
-from pt2e_ci.reports.diff import page as diff_page
-from pt2e_ci.reports.pages import page
-from pt2e_ci.reports.record import Report, read_whole_report
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.report import Report, read_whole_report
+from pt2e_ci.views.diff import differences
+from pt2e_ci.views.diff import page as diff_page
+from pt2e_ci.views.pages import page
 
 TORCHES = ("2.4.1", "2.10.0", "2.13.0")
 
@@ -56,10 +58,11 @@ def matrix(whole_run):
     found = [real]
     machines = [(torch, machine) for torch in TORCHES for machine in ("x86_64", "aarch64")]
     for torch, machine in machines:
-        run = real.run | cell(torch, machine, cell=f"torch{torch.rpartition('.')[0]}-cp311-linux_{machine}")
-        if run["cell"] != real.run["cell"]:
-            kept = {name: run[name] for name in ("cell", "torch", "machine")}
-            found.append(Report(real.run | kept | {"emulated": machine == "aarch64"}, real.cases, real.end))
+        made = cell(torch, machine)
+        if made.cell != real.run.cell:
+            kept = {name: getattr(made, name) for name in ("cell", "torch", "machine")}
+            run = structs.replace(real.run, **kept, emulated=machine == "aarch64")
+            found.append(Report(run, real.cases, real.end))
     return found
 
 
@@ -214,8 +217,8 @@ def test_hostile_report_is_harmless(opened):
 
 
 def test_field_with_an_enormous_histogram_opens(opened):
-    numbers = {"unit": "lsb", "max": 9, "mean": 0, "differing": 1, "compared": 9, "not_finite": 0}
-    one = case("add", numerics={"reference_vs_qdq": numbers | {"histogram": {str(key): 1 for key in range(10_000)}}})
+    numbers = comparison(9, histogram={str(key): 1 for key in range(10_000)})
+    one = case("add", numerics={"reference_vs_qdq": numbers})
     shown = opened(page([report(one)]))
     shown.locator("button[data-field]").first.click()
     assert shown.get_by_role("dialog").is_visible()
@@ -232,7 +235,9 @@ def test_policy_stops_a_script_that_is_not_the_pages(browser, tmp_path, matrix):
 
 
 def test_diff_page_opens(opened, matrix):
-    broken = Report(matrix[0].run, tuple(one | {"outcome": "crash"} for one in matrix[0].cases), matrix[0].end)
+    broken = Report(
+        matrix[0].run, tuple(structs.replace(one, outcome=Outcome.CRASH) for one in matrix[0].cases), matrix[0].end
+    )
     shown = opened(diff_page(differences(matrix[:1], [broken]), "before to after"))
     assert shown.locator("tbody tr").count() == len(matrix[0].cases)
     assert "broke" in shown.locator("header").inner_text()

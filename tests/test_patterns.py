@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import converted, home, taken
+from conftest import converted, flow, taken
 from write_patterns import write_down
 
-from pt2e_ci.cases.catalogue import CASES, select_cases
-from pt2e_ci.flows import patterns
-from pt2e_ci.flows.patterns import (
+from pt2e_ci.catalogue.cases import CASES, select_cases
+from pt2e_ci.flow import patterns
+from pt2e_ci.flow.patterns import (
     OPERATORS_FILE,
     PatternGraphs,
     _call_key,
@@ -23,9 +23,9 @@ from pt2e_ci.flows.patterns import (
     pattern_name,
     replaced,
 )
-from pt2e_ci.flows.representation import apply_upstream
+from pt2e_ci.flow.representation import apply_upstream
 
-HOME, KEPT = home()
+HOME, KEPT = flow().home, flow().patterns
 # It has a rewrite that matches, and some that do not.
 MIXED = select_cases(["residual_block"])
 
@@ -131,7 +131,7 @@ def test_representation_may_change_the_program_and_then_call_upstreams():
         return HOME.rewrite(qdq)
 
     record = taken("conv2d", representation=repaired)
-    assert record["structure"]["float_operators"] == {}, record["reason"]
+    assert record.structure.float_operators == {}, record.reason
 
 
 def test_pattern_that_the_data_does_not_name_is_exported(monkeypatch):

@@ -7,9 +7,9 @@ import re
 import pytest
 from conftest import ROOT
 
-from pt2e_ci.cells import current_cell, load_cells
+from pt2e_ci.cells.cell import current_cell, load_cells
 from pt2e_ci.controls.faults import FAULTS
-from pt2e_ci.reports.table import rows
+from pt2e_ci.views.table import rows
 
 PREFERRED = load_cells().select([current_cell().name])[0].python.replace(".", "")
 README = (ROOT / "README.md").read_text()
@@ -30,7 +30,7 @@ def test_every_cell_is_listed():
 
 def test_results_are_those_of_this_torch(whole_run):
     # Stated are those of the Python that is preferred; which of a cell's it is changes nothing.
-    cell = re.sub(r"cp\d+", f"cp{PREFERRED}", whole_run.report.run["cell"].rpartition("-")[0])
+    cell = re.sub(r"cp\d+", f"cp{PREFERRED}", whole_run.report.run.cell.rpartition("-")[0])
 
     def holds(cells):
         return (cells == "all" or cell in cells) != cells.startswith("all but")

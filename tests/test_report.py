@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
+import re
 import subprocess
 import sys
 
+import msgspec
 import pytest
+from conftest import ROOT
+from made import RUN, case, comparison, report, run
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.reports.record import (
+from pt2e_ci.record.reasons import TEXTS, reason
+from pt2e_ci.record.report import (
     Report,
     check_writable,
     dump,
@@ -20,60 +24,9 @@ from pt2e_ci.reports.record import (
     read_whole_report,
     write_report,
 )
-from pt2e_ci.reports.table import digests, kernel_rows, markdown, rows, summary
+from pt2e_ci.views.table import digests, kernel_rows, markdown, rows, summary
 
-RUN = {
-    "record": "run",
-    "schema": 1,
-    "cell": "torch2.4-cp311-linux_x86_64",
-    "listed": True,
-    "torch": "2.4.1",
-    "torchao": None,
-    "flow": "torch.ao",
-    "machine": "x86_64",
-    "emulated": False,
-    "engines": ["qnnpack"],
-    "xnnpack": True,
-    "cpu": {"model": "m", "instruction_sets": [], "torch": "AVX2", "cores": 2, "threads": 2},
-    "build": {},
-    "python": "3.11.7",
-    "packages": {"torch": "2.4.1"},
-    "required": [],
-    "representation": "upstream",
-    "seed": 0,
-    "started": "2026-01-01T00:00:00+00:00",
-    "host": "h",
-    "key": "sha256:" + "0" * 64,
-    "reused": None,
-}
-
-
-def case(name, outcome="pass", **fields):
-    return {
-        "record": "case",
-        "name": name,
-        "family": "linear",
-        "outcome": outcome,
-        "known": None,
-        "complaint": None,
-        "stage": None,
-        "reason": None,
-        "structure": None,
-        "exact": None,
-        "numerics": {},
-        "engines": {},
-        "seed_check": None,
-        "deterministic": None,
-        "digest": None,
-        "seconds": {},
-    } | fields
-
-
-def report(*cases, run=RUN, selected=None):
-    return Report(run, cases, end_record(cases, len(cases) if selected is None else selected, 1.0))
-
-
-WHOLE = report(case("add"), case("conv2d", "vacuous", known={"reason": "r", "link": "l"}))
+WHOLE = report(case("add"), case("conv2d", "float", known={"reason": "r", "link": "l"}))
 LINES = dump(WHOLE).splitlines(keepends=True)
 
 
@@ -111,20 +64,20 @@ def test_cut_anywhere_is_an_error(tmp_path, length):
         ("[]\n", "jsonl:1: not a record of a report"),
         ("[" * 100_000 + "\n", "jsonl:1: not a line of JSON"),
         (
-            LINES[0].replace('"schema": 1', '"schema": 2') + "".join(LINES[1:]),
-            "schema 2; this pt2e-ci reads schema 1",
+            LINES[0].replace('"schema":2', '"schema":3') + "".join(LINES[1:]),
+            "schema 3; this pt2e-ci reads schemas 1 and 2",
         ),
-        (LINES[0].replace('"seed": 0', '"seed": NaN') + "".join(LINES[1:]), "NaN is not JSON"),
-        (LINES[0].replace('"seed": 0', '"seed": 0, "seed": 1') + "".join(LINES[1:]), "a key occurs twice"),
+        (LINES[0].replace('"seed":0', '"seed":NaN') + "".join(LINES[1:]), "NaN is not JSON"),
+        (LINES[0].replace('"seed":0', '"seed":0, "seed":1') + "".join(LINES[1:]), "a key occurs twice"),
         (
-            LINES[0].replace('"seed": 0', '"seed": "0"') + "".join(LINES[1:]),
-            'jsonl:1: .*seed: "0" is not of type',
+            LINES[0].replace('"seed":0', '"seed":"0"') + "".join(LINES[1:]),
+            r"jsonl:1: .*Expected `int`, got `str` - at `\$\.seed`",
         ),
-        (LINES[0].replace('"2.4.1"', '"banana"', 1) + "".join(LINES[1:]), "jsonl:1: .*torch: "),
+        (LINES[0].replace('"2.4.1"', '"banana"', 1) + "".join(LINES[1:]), r"jsonl:1: .*`\$\.torch`"),
         (LINES[0] + LINES[1].replace('"linear"', '"\\ud800"') + "".join(LINES[2:]), "jsonl:2: not a line of JSON"),
-        (LINES[0].replace("torch2.4-cp311", "../torch2.4") + "".join(LINES[1:]), "jsonl:1: .*cell: "),
+        (LINES[0].replace("torch2.4-cp311", "../torch2.4") + "".join(LINES[1:]), r"jsonl:1: .*`\$\.cell`"),
         (
-            dump(report(case("add"), selected=2)).replace('"selected": 2', '"selected": 0'),
+            dump(report(case("add"), selected=2)).replace('"selected":2', '"selected":0'),
             "1 cases, where 0 were",
         ),
         (dump(Report(RUN, (), end_record([], 0, 0.0))), "a report without a case says nothing"),
@@ -145,7 +98,7 @@ def test_stopped_run_is_no_whole_report(tmp_path):
 def test_record_that_does_not_fit_is_not_written(tmp_path):
     path = written(tmp_path, "the old report\n")
     with pytest.raises(ValueError, match="outcome"):
-        write_report(path, report(case("add", "fine")))
+        write_report(path, report(msgspec.structs.replace(case("add"), outcome="fine")))
     assert path.read_text() == "the old report\n"
 
 
@@ -176,21 +129,11 @@ def test_unwritable_place(tmp_path):
 
 
 def numbers(largest):
-    return {
-        "reference_vs_qdq": {
-            "unit": "lsb",
-            "max": largest,
-            "mean": 0.0,
-            "differing": 0.5,
-            "compared": 2,
-            "not_finite": 0,
-        }
-    }
+    return {"reference_vs_qdq": comparison(largest)}
 
 
 def test_cells_that_end_alike_share_a_row():
-    other = copy.deepcopy(RUN) | {"cell": "torch2.5-cp311-linux_x86_64"}
-    third = copy.deepcopy(RUN) | {"cell": "torch2.6-cp311-linux_x86_64"}
+    other, third = (run(cell=f"torch{torch}-cp311-linux_x86_64") for torch in ("2.5", "2.6"))
     reports = [
         report(case("add", numerics=numbers(1), digest="sha256:" + "a" * 64), case("qdq", digest="sha256:" + "b" * 64)),
         report(case("add", numerics=numbers(1)), case("qdq"), run=other),
@@ -223,7 +166,7 @@ def test_command_prints_the_table_and_refuses_what_is_cut(tmp_path):
     command = [sys.executable, "-m", "pt2e_ci", "report", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "vacuous, known" in done.stdout
+    assert "float, known" in done.stdout
     path.write_text(dump(WHOLE)[:-10])
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
@@ -231,8 +174,8 @@ def test_command_prints_the_table_and_refuses_what_is_cut(tmp_path):
     assert json.loads(LINES[0])["record"] == "run"
 
 
-def kernels(largest, *, compared=1, not_finite=0):
-    return {"unit": "lsb", "max": largest, "compared": compared, "not_finite": not_finite, "skipped": {}}
+def kernels(largest, **fields):
+    return comparison(largest, skipped={}) | fields
 
 
 def test_kernels_by_case_and_engine():
@@ -252,16 +195,14 @@ def test_kernels_by_case_and_engine():
     assert kernel_rows([report(case("add"))]) == []
 
 
-def test_report_from_before_the_exact_result_is_read(tmp_path):
-    run, one = dict(RUN), case("add")
-    del run["representation"], one["exact"]
-    path = tmp_path / "old.jsonl"
-    write_report(path, report(one, run=run))
-    assert read_whole_report(path).cases[0]["name"] == "add"
-    assert rows([read_whole_report(path)])[0].outcome == "pass"
-
-
 def test_rows_are_in_the_order_of_the_longest_report():
     short = report(case("add"), case("mul"))
     long = report(case("add"), case("cat"), case("mul"))
     assert [row.texts[0] for row in rows([short, long])] == ["add", "cat", "mul"]
+
+
+def test_every_reason_is_given_somewhere_and_every_code_is_known():
+    source = "".join(path.read_text() for path in (ROOT / "pt2e_ci").rglob("*.py") if path.name != "reasons.py")
+    given = re.findall(r'reason\(\s*"(PQ\d+)"', source)
+    assert set(given) == set(TEXTS)
+    assert reason("PQ021", found=2.0, allowed=1).text == "up to 2 LSB apart; 1 allowed"

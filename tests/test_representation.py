@@ -10,12 +10,12 @@ import pytest
 from conftest import taken
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.exact.rounding import Rounding
-from pt2e_ci.flows.representation import load_representation
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.flow.representation import load_representation
 
 MINE = """
 import torch
-from pt2e_ci.controls.integer import integer_representation as exact
+from pt2e_ci.flow.exact import representation as exact
 
 def identity(qdq):
     return qdq
@@ -35,6 +35,16 @@ def breaks(qdq):
 def no_arguments():
     return None
 
+def leaves(qdq):
+    raise SystemExit(0)
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
+def is_mute(qdq):
+    raise Mute
+
 number = 3
 """
 
@@ -45,6 +55,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text(MINE)
     (folder / "broken_module.py").write_text("raise RuntimeError('not today')")
+    (folder / "leaving_module.py").write_text("raise SystemExit(0)")
     package = folder / "mine-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Name: mine\nVersion: 1\n")
@@ -63,7 +74,7 @@ def load(folder, monkeypatch):
 def test_a_right_one_passes(load, name):
     for case in ("conv2d", "add_relu"):
         record = taken(case, representation=load(name))
-        assert (record["outcome"], record["complaint"], record["known"]) == ("pass", None, None)
+        assert (record.outcome, record.complaint, record.known) == ("pass", None, None)
 
 
 def test_a_right_one_by_the_command(folder):
@@ -78,7 +89,7 @@ def test_a_right_one_by_the_command(folder):
 
 def test_known_defects_are_upstreams_alone(load):
     record = taken("conv2d", representation=load("mine:identity"))
-    assert record["complaint"] == "vacuous is not an outcome that conv2d is known for here"
+    assert record.complaint == "float is not an outcome that conv2d is known for here"
 
 
 @pytest.mark.parametrize(
@@ -88,26 +99,29 @@ def test_known_defects_are_upstreams_alone(load):
         ("mine:raises", "convert", "LookupError: no pattern for this"),
         ("mine:no_arguments", "convert", "TypeError: no_arguments() takes 0 positional arguments"),
         ("mine:breaks", "run", "Error"),
+        ("mine:leaves", "convert", "SystemExit: 0"),
+        ("mine:is_mute", "convert", "Mute"),
     ],
 )
 def test_a_failing_one_is_that_cases_error(load, name, stage, says):
     record = taken("add", representation=load(name))
-    assert (record["outcome"], record["stage"]) == ("error", stage)
-    assert record["complaint"]
-    assert says in record["reason"]
+    assert (record.outcome, record.stage) == ("error", stage)
+    assert record.complaint
+    assert says in record.reason.text
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere:f", "nowhere:f cannot be imported for --representation: ModuleNotFoundError"),
-        ("broken_module:f", "broken_module:f cannot be imported for --representation: RuntimeError: not today"),
+        ("nowhere:f", "nowhere:f cannot be imported: ModuleNotFoundError"),
+        ("broken_module:f", "broken_module:f cannot be imported: RuntimeError: not today"),
         (
             "mine:absent",
-            "mine:absent cannot be imported for --representation: AttributeError: module 'mine' has no",
+            "mine:absent cannot be imported: AttributeError: module 'mine' has no",
         ),
+        ("leaving_module:f", "the representation leaving_module:f cannot be imported: SystemExit: 0"),
         ("mine:number", "mine:number is no function"),
-        ("not-a-name", "'not-a-name' is no representation: write package.module:function"),
+        ("not-a-name", "'not-a-name' is no representation: write package.module:name"),
     ],
 )
 def test_bad_names(load, name, says):
@@ -119,5 +133,5 @@ def test_bad_names(load, name, says):
 
 def test_rounding_scheme(load):
     other = taken("linear_rounding", representation=load("mine:exact"), rounding=Rounding.TRUNCATE)
-    assert (other["outcome"], other["exact"]["rounding"]) == ("mismatch", "truncate")
-    assert "of the outputs are not the exact ones" in other["reason"] or "from the exact result" in other["reason"]
+    assert (other.outcome, other.exact.rounding) == ("mismatch", "truncate")
+    assert "of the outputs are not the exact ones" in other.reason.text or "from the exact result" in other.reason.text

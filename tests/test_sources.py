@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from pt2e_ci import sources
+from pt2e_ci.cells import sources
+from pt2e_ci.cells.sources import CPU_INDEX, SETTING, Sources, host_sources, torch_sources
 from pt2e_ci.errors import InputError
-from pt2e_ci.sources import CPU_INDEX, SETTING, Sources, host_sources, torch_sources
 
 HOST = Sources(index="https://host/simple", extra=("https://extra/simple",), find_links=("/wheels",))
 

@@ -7,16 +7,20 @@ import torch
 from torch import nn
 from torch.fx import symbolic_trace
 
-from pt2e_ci.checks.recording import record
-from pt2e_ci.checks.structure import read_structure, still_float
+from pt2e_ci.judge.structure import read_structure, still_float
+from pt2e_ci.program.segments import Reading
+from pt2e_ci.program.trace import trace
 
 X = torch.arange(-8, 8, dtype=torch.float32).reshape(2, 8)
 WEIGHT = torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8)
 
 
 def structure(function, *inputs):
-    program = symbolic_trace(function)
-    return read_structure(program, record(program, inputs or (X,)))
+    return structure_of(symbolic_trace(function), *inputs)
+
+
+def structure_of(program, *inputs):
+    return read_structure(trace(program, inputs or (X,)), Reading(program).annotated)
 
 
 def quantize(x, scale=0.5, zero_point=3):
@@ -137,7 +141,7 @@ def test_module_is_looked_into():
     root = Hiding(FloatInside())
     program = torch.fx.GraphModule(root, LeafTracer().trace(root))
     assert any(node.op == "call_module" for node in program.graph.nodes)
-    found = read_structure(program, record(program, (X,)))
+    found = structure_of(program)
     assert counts(found)[0] == 0
     assert sum(found.in_float.values()) == 1
 
@@ -153,7 +157,7 @@ def test_function_is_looked_into():
         call = program.graph.call_function(hidden_product, (cast,))
     cast.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
     program.recompile()
-    found = read_structure(program, record(program, (X,)))
+    found = structure_of(program)
     assert found.integer == 0
     assert sum(found.in_float.values()) == 1
 
@@ -233,7 +237,7 @@ def calling(function, *, twice=False):
     with program.graph.inserting_before(output):
         output.args = (program.graph.call_function(function, (source, source) if twice else (source,)),)
     program.recompile()
-    return read_structure(program, record(program, (X,)))
+    return structure_of(program)
 
 
 def test_name_of_a_users_function_means_nothing():

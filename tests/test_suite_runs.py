@@ -18,11 +18,11 @@ from types import SimpleNamespace
 import pytest
 from conftest import taken
 
-from pt2e_ci.cases.catalogue import case_names
-from pt2e_ci.cells import current_cell, platform_tag
-from pt2e_ci.reports.record import dump, read_whole_report
+from pt2e_ci.catalogue.cases import case_names
+from pt2e_ci.cells.cell import current_cell, platform_tag
+from pt2e_ci.record.report import dump, read_whole_report
+from pt2e_ci.record.unchanged import result_key
 from pt2e_ci.suite.options import key_of
-from pt2e_ci.unchanged import result_key
 
 # What upstream's representation does on the torch that these tests run on.
 PASS = [
@@ -36,7 +36,7 @@ MISMATCH = [
 ]
 ERROR = ["linear_no_bias", "dynamic_linear_no_bias", "dynamic_linear_int4"]
 OUTCOMES = (
-    dict.fromkeys(case_names(), "vacuous")
+    dict.fromkeys(case_names(), "float")
     | dict.fromkeys(PASS, "pass")
     | dict.fromkeys(MISMATCH, "mismatch")
     | dict.fromkeys(ERROR, "error")
@@ -45,18 +45,18 @@ OUTCOMES = (
 
 def test_every_case_ends_as_expected(whole_run):
     assert whole_run.code == 0, whole_run.stdout
-    assert {case["name"]: case["outcome"] for case in whole_run.report.cases} == OUTCOMES
-    assert all(case["complaint"] is None for case in whole_run.report.cases)
-    assert {case["name"] for case in whole_run.report.cases if not case["known"]} == set(PASS)
+    assert {case.name: case.outcome for case in whole_run.report.cases} == OUTCOMES
+    assert all(case.complaint is None for case in whole_run.report.cases)
+    assert {case.name for case in whole_run.report.cases if not case.known} == set(PASS)
 
 
 def test_report_is_whole_and_fits_the_schema(whole_run):
     report = whole_run.report
     assert report.is_complete
     assert dump(report) == whole_run.path.read_text()
-    assert report.end["counts"] == dict(Counter(OUTCOMES.values()))
-    assert report.run["packages"]["torch"].startswith(report.run["torch"])
-    assert report.run["representation"] == "upstream"
+    assert report.end.counts == dict(Counter(OUTCOMES.values()))
+    assert report.run.packages["torch"].startswith(report.run.torch)
+    assert report.run.representation == "upstream"
 
 
 def test_report_stands_for_a_run_of_the_matrix_that_changes_nothing():
@@ -72,10 +72,10 @@ def test_report_stands_for_a_run_of_the_matrix_that_changes_nothing():
 
 
 def test_integers_are_where_upstream_puts_them(whole_run):
-    coverage = {case["name"]: case["structure"]["coverage"] for case in whole_run.report.cases if case["structure"]}
+    coverage = {case.name: case.structure.coverage for case in whole_run.report.cases if case.structure}
     integer = {name for name, share in coverage.items() if share == 1}
     assert integer == {name for name in (*PASS, *MISMATCH) if not name.startswith(("qdq_per_channel", "adaptive"))}
-    assert whole_run.case("add_relu")["structure"]["rewrites"] == {
+    assert whole_run.case("add_relu").structure.rewrites == {
         "add_relu": 1,
         "dequantize_per_tensor": 1,
         "quantize_per_tensor": 2,
@@ -83,33 +83,41 @@ def test_integers_are_where_upstream_puts_them(whole_run):
 
 
 def test_differences_are_traced_to_their_operator(whole_run):
-    exact = {case["name"]: case["exact"] for case in whole_run.report.cases if case["exact"]}
-    assert exact["static_linear"]["reference_starts_at"].startswith("linear (")
-    assert exact["add_infinite"]["reference_starts_at"].startswith("input (")
-    assert exact["small_cnn"]["reference_starts_at"].startswith("mean (")
-    assert exact["conv2d"]["reference_starts_at"] is None
-    assert {name for name, found in exact.items() if found["approximated"]} == {"attention"}
-    assert all(found["unavailable"] is None for found in exact.values())
-    last = exact["static_linear"]["operators"][-1]
-    assert (last["operator"], last["qdq"]["max"], last["reference"]["max"]) == ("linear", 0, 1)
+    exact = {case.name: case.exact for case in whole_run.report.cases if case.exact}
+    assert exact["static_linear"].reference_starts_at.startswith("linear (")
+    assert exact["add_infinite"].reference_starts_at.startswith("input (")
+    assert exact["small_cnn"].reference_starts_at.startswith("mean (")
+    assert exact["conv2d"].reference_starts_at is None
+    assert {name for name, found in exact.items() if found.approximated} == {"attention"}
+    assert all(found.unavailable is None for found in exact.values())
+    given, last = whole_run.case("static_linear").operators
+    assert (last.name, last.qdq.max, last.reference.max) == ("linear", 0, 1)
+    assert (last.node, last.module, last.annotated) == ("linear", "linear", True)
+    assert re.fullmatch(r"models\.py:\d+", last.source)
+    assert (given.name, given.module, given.source) == ("input", None, None)
+    # What stays in float after it has no levels, and is an operator all the same.
+    (dynamic,) = [one for one in whole_run.case("dynamic_linear").operators if one.name == "linear"]
+    assert (dynamic.levels, dynamic.annotated, dynamic.reference) == (None, True, None)
+    assert whole_run.case("avg_pool2d").structure.annotated_by == "quantizer"
+    assert [one.annotated for one in whole_run.case("avg_pool2d").operators if one.name == "avg_pool2d"] == [False]
 
 
 def test_engines_are_measured(whole_run):
-    engines = whole_run.case("add_pairs")["engines"]
+    engines = whole_run.case("add_pairs").engines
     assert set(engines) >= {"qnnpack", "onednn"}
-    assert all(numbers["max"] == 0 and numbers["compared"] for numbers in engines.values())
-    refused = whole_run.case("avg_pool2d")["engines"]["qnnpack"]["skipped"]
+    assert all(numbers.max == 0 and numbers.compared for numbers in engines.values())
+    refused = whole_run.case("avg_pool2d").engines["qnnpack"].skipped
     assert refused == {"avg_pool2d": "the kernel gives its input's grid to its output, and the program has another"}
 
 
 def test_histogram_counts_every_output(whole_run):
     for case in whole_run.report.cases:
-        if case["outcome"] == "error":
+        if case.outcome == "error":
             continue
-        numbers = case["numerics"]["reference_vs_qdq"]
-        if numbers["unit"] == "lsb":
-            assert sum(numbers["histogram"].values()) == numbers["compared"]
-            assert max(abs(int(value)) for value in numbers["histogram"]) == numbers["max"]
+        numbers = case.numerics.reference_vs_qdq
+        if numbers.unit == "lsb":
+            assert sum(numbers.histogram.values()) == numbers.compared
+            assert max(abs(int(value)) for value in numbers.histogram) == numbers.max
 
 
 def test_table_names_every_case(whole_run):
@@ -127,7 +135,7 @@ def test_run_ends_with_the_answer(whole_run):
     *verdict, following = lines[:4]
     assert following.endswith(f"pt2e-ci report {whole_run.path.name}  (every case)")
     assert verdict == [
-        f"{len(PASS)} of {len(OUTCOMES)} cases hold on torch {whole_run.report.run['torch']}; 29 compute in float,"
+        f"{len(PASS)} of {len(OUTCOMES)} cases hold on torch {whole_run.report.run.torch}; 29 compute in float,"
         " 8 are inexact or wrong",
         "and 3 fail: all known; nothing new.",
         f"Report: {whole_run.path.name}",
@@ -149,13 +157,13 @@ def test_junit_agrees(whole_run):
 
 @pytest.mark.parametrize("name", ["static_linear", "dynamic_linear", "conv2d"])
 def test_second_run_gives_the_same_digest(whole_run, name):
-    assert taken(name)["digest"] == whole_run.case(name)["digest"]
+    assert taken(name).digest == whole_run.case(name).digest
 
 
 def test_another_seed_gives_other_integers(whole_run):
     other = taken("static_linear", seed=1)
-    assert other["complaint"] is None
-    assert other["digest"] != whole_run.case("static_linear")["digest"]
+    assert other.complaint is None
+    assert other.digest != whole_run.case("static_linear").digest
 
 
 def test_run_of_some_cases_leaves_the_whole_ones_report_alone(tmp_path):
@@ -169,7 +177,7 @@ def test_run_of_some_cases_leaves_the_whole_ones_report_alone(tmp_path):
     assert done.returncode == 0, done.stdout
     assert whole.read_text() == "a whole run's"
     report = read_whole_report(tmp_path / "reports" / "other" / whole.name)
-    assert ([case["name"] for case in report.cases], report.run["seed"]) == (["qdq"], 1)
+    assert ([case.name for case in report.cases], report.run.seed) == (["qdq"], 1)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from test_report import RUN, case, report
+from made import RUN, case, report
 
-from pt2e_ci import unchanged
-from pt2e_ci.reports.record import write_report
-from pt2e_ci.reports.table import describe
-from pt2e_ci.unchanged import mark_reused, result_key, reusable
+from pt2e_ci.record import unchanged
+from pt2e_ci.record.report import write_report
+from pt2e_ci.record.unchanged import mark_reused, result_key, reusable
+from pt2e_ci.views.table import describe
 
-KEY = RUN["key"]
+KEY = RUN.key
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def kept(tmp_path, *cases, **fields):
 
 
 def test_good_report_is_reused_and_says_so(tmp_path):
-    found = reusable(kept(tmp_path, case("add"), case("conv2d", "vacuous", known={"reason": "r", "link": "l"})), KEY)
+    found = reusable(kept(tmp_path, case("add"), case("conv2d", "float", known={"reason": "r", "link": "l"})), KEY)
     assert found is not None
     assert "unchanged, and not run again: made 2026-01-01T00:00:00+00:00 on h" in describe(mark_reused(found))
 

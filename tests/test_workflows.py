@@ -13,13 +13,14 @@ import textwrap
 
 import pytest
 from conftest import ROOT
-from test_report import RUN, case, report
+from made import case, report
+from made import run as run_of
 
-from pt2e_ci.capabilities import CAPABILITIES
-from pt2e_ci.cells import CELLS_FILE, PLATFORMS, load_cells
+from pt2e_ci.cells.capabilities import CAPABILITIES
+from pt2e_ci.cells.cell import CELLS_FILE, PLATFORMS, load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.github import BASE, MOST_JOBS, complaints, error_commands, job_matrix
-from pt2e_ci.reports.record import dump
+from pt2e_ci.matrix.github import BASE, MOST_JOBS, complaints, error_commands, job_matrix
+from pt2e_ci.record.report import dump
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 CI = (WORKFLOWS / "ci.yml").read_text()
@@ -101,7 +102,7 @@ def test_platform_given_twice_is_one():
 
 def test_new_cell_is_in_matrix_and_nox(checkout):
     """With no other edit than that of cells.toml."""
-    with (checkout / "pt2e_ci" / CELLS_FILE.name).open("a") as file:
+    with (checkout / "pt2e_ci" / "cells" / CELLS_FILE.name).open("a") as file:
         file.write(NEW_CELL)
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     jobs = json.loads(cli("cells", "--github", cwd=checkout, env=environment).stdout)["include"]
@@ -184,7 +185,7 @@ def run(tmp_path):
     """A run of two cells, all well: what the required job is given."""
     matrix = job_matrix(CELLS[:2], ["linux/amd64"])
     for job in matrix["include"]:
-        text = dump(report(case("add"), run=RUN | {"cell": job["id"]}))
+        text = dump(report(case("add"), run=run_of(cell=job["id"])))
         (tmp_path / f"{job['id']}.jsonl").write_text(text)
     return matrix, tmp_path
 
@@ -240,8 +241,8 @@ def test_required_job_is_red_for_a_missing_or_cut_report(run):
 def test_required_job_is_red_for_a_failed_case_and_a_swapped_report(run):
     matrix, reports = run
     first, second = matrix["include"]
-    red = case("conv2d", "vacuous", complaint="unexpected", reason="in float")
-    (reports / f"{first['id']}.jsonl").write_text(dump(report(red, run=RUN | {"cell": second["id"]})))
+    red = case("conv2d", "float", complaint="unexpected", reason="in float")
+    (reports / f"{first['id']}.jsonl").write_text(dump(report(red, run=run_of(cell=second["id"]))))
     found = complaints(GREEN, matrix, reports)
     assert found == [
         f"cell {first['id']}: its report is of {second['id']}",
@@ -267,7 +268,7 @@ def test_required_job_waits_for_every_other_job():
 
 
 def test_annotations_show_unexpected_cases_and_cannot_be_left():
-    hostile = case("conv2d", "vacuous", complaint="bad\n::set-output name=x::y", reason="100% float")
+    hostile = case("conv2d", "float", complaint="bad\n::set-output name=x::y", reason="100% float")
     lines = error_commands([report(case("add"), hostile)])
     assert lines == ["::error title=conv2d on torch2.4-cp311-linux_x86_64::bad%0A::set-output name=x::y (100%25 float)"]
 
@@ -308,14 +309,14 @@ def step(number, cwd, **variables):
     ],
 )
 def test_action_selects_sessions_and_their_pythons(tmp_path, torch, sessions, pythons):
-    done = step(0, tmp_path, CELLS=str(ROOT / "pt2e_ci" / "cells.toml"), TORCH=torch)
+    done = step(0, tmp_path, CELLS=str(CELLS_FILE), TORCH=torch)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "output").read_text() == f"sessions={sessions}\npythons<<END\n{pythons}\nEND\n"
 
 
 @pytest.mark.parametrize("torch", ["", " , ", "2.99", "2.4,2.99"])
 def test_action_refuses_what_is_no_cell(tmp_path, torch):
-    done = step(0, tmp_path, CELLS=str(ROOT / "pt2e_ci" / "cells.toml"), TORCH=torch)
+    done = step(0, tmp_path, CELLS=str(CELLS_FILE), TORCH=torch)
     assert done.returncode
     (line,) = done.stderr.splitlines()
     assert line.startswith("::error::torch: ")

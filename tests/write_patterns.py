@@ -1,4 +1,4 @@
-"""Adds this torch's patterns to pt2e_ci/flows/patterns.toml; run it in a cell's environment."""
+"""Adds this torch's patterns to pt2e_ci/flow/patterns.toml; run it in a cell's environment."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch.fx import Graph, GraphModule
 
-from pt2e_ci.cells import current_cell
+from pt2e_ci.cells.cell import current_cell
 from pt2e_ci.files import read_toml
-from pt2e_ci.flows.homes import import_home
-from pt2e_ci.flows.patterns import OPERATORS_FILE, exporters_of, families_of, pattern_name, replaced
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.flow.patterns import OPERATORS_FILE, exporters_of, families_of, pattern_name, replaced
 
 
 def write_down(home, path=OPERATORS_FILE):

@@ -13,16 +13,39 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.fx import Node
 
-from pt2e_ci.controls.integer import IntegerRepresentation, Integers, Weight, aten
+from pt2e_ci.flow.exact import IntegerRepresentation, aten
+from pt2e_ci.operators.integers import Integers, Weight
+from pt2e_ci.operators.rows import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
+
+    from pt2e_ci.operators.row import Row
+    from pt2e_ci.program.segments import Grid
 
 
-class RequantizeTruncates(IntegerRepresentation):
+class Fault(IntegerRepresentation):
+    """The exact representation with one step wrong: a method named as an operator takes the place of its form."""
+
+    def operate(self, row: Row, arguments: dict[str, Any]) -> Integers:
+        """Compute an operator wrongly, if there is a method for it."""
+        wrong = getattr(self, row.name, None)
+        named = {"input" if name == "self" else name: value for name, value in arguments.items()}
+        result: Integers = wrong(**named) if wrong else super().operate(row, arguments)
+        return result
+
+    def right(self, name: str, *args: Any, **kwargs: Any) -> Integers:
+        """Compute an operator as it should be."""
+        form = next(row.integer for row in ROWS if row.name == name and row.integer)
+        result: Integers = form(self, *args, **kwargs)
+        return result
+
+
+class RequantizeTruncates(Fault):
     """A result is truncated to a level, as by a cast, where it should be rounded."""
 
     def turn(self, steps: int) -> tuple[int, bool]:
@@ -30,7 +53,7 @@ class RequantizeTruncates(IntegerRepresentation):
         return (2 * steps, True) if steps > 0 else (2 * (steps - 1), False)
 
 
-class RequantizeFloors(IntegerRepresentation):
+class RequantizeFloors(Fault):
     """A result is rounded down, as by an arithmetic shift."""
 
     def turn(self, steps: int) -> tuple[int, bool]:
@@ -38,7 +61,7 @@ class RequantizeFloors(IntegerRepresentation):
         return 2 * steps, True
 
 
-class RequantizeHalfAway(IntegerRepresentation):
+class RequantizeHalfAway(Fault):
     """Ties are rounded away from zero, where the scheme is to even."""
 
     def turn(self, steps: int) -> tuple[int, bool]:
@@ -46,7 +69,7 @@ class RequantizeHalfAway(IntegerRepresentation):
         return 2 * steps - 1, steps > 0
 
 
-class RequantizeCoarseMultiplier(IntegerRepresentation):
+class RequantizeCoarseMultiplier(Fault):
     """The multiplier of the requantization has 6 bits."""
 
     def product_unit(self, a: Fraction, b: Fraction) -> Fraction:
@@ -55,7 +78,7 @@ class RequantizeCoarseMultiplier(IntegerRepresentation):
         return Fraction(round(mantissa * 64)) * Fraction(2) ** (exponent - 6)
 
 
-class InputTruncates(IntegerRepresentation):
+class InputTruncates(Fault):
     """The input is truncated to a level, where it should be rounded."""
 
     def rounded(self, steps: Node) -> Node:
@@ -63,7 +86,7 @@ class InputTruncates(IntegerRepresentation):
         return self.call(aten.trunc.default, steps)
 
 
-class InputHalfUp(IntegerRepresentation):
+class InputHalfUp(Fault):
     """The input's ties are rounded up, where the scheme is to even."""
 
     def rounded(self, steps: Node) -> Node:
@@ -71,16 +94,16 @@ class InputHalfUp(IntegerRepresentation):
         return self.call(aten.floor.default, self.call(aten.add.Tensor, steps, 0.5))
 
 
-class InputScaleMultiplied(IntegerRepresentation):
+class InputScaleMultiplied(Fault):
     """The input is multiplied by its scale, where it should be divided."""
 
-    def quantize_floats(self, x: Any, scale: Any, **grid: Any) -> Node:
+    def quantize_floats(self, x: Any, scale: Any, zero_point: Any, grid: Grid) -> Node:
         """Pass on the reciprocal."""
         inverse = self.call(aten.reciprocal.default, scale) if not isinstance(scale, float) else 1 / scale
-        return super().quantize_floats(x, inverse, **grid)
+        return super().quantize_floats(x, inverse, zero_point, grid)
 
 
-class InputZeroPointDropped(IntegerRepresentation):
+class InputZeroPointDropped(Fault):
     """The zero point is not subtracted from levels."""
 
     def operand(self, levels: Node, scale: Fraction, zero_point: Any) -> Integers:
@@ -88,7 +111,7 @@ class InputZeroPointDropped(IntegerRepresentation):
         return super().operand(levels, scale, 0)
 
 
-class InputZeroPointAdded(IntegerRepresentation):
+class InputZeroPointAdded(Fault):
     """The zero point is added to levels, where it should be subtracted."""
 
     def operand(self, levels: Node, scale: Fraction, zero_point: Any) -> Integers:
@@ -97,7 +120,7 @@ class InputZeroPointAdded(IntegerRepresentation):
         return super().operand(levels, scale, negative)
 
 
-class InputZeroPointOfOther(IntegerRepresentation):
+class InputZeroPointOfOther(Fault):
     """An operand's zero point is that of the operand before it."""
 
     _last: Any = 0
@@ -108,7 +131,7 @@ class InputZeroPointOfOther(IntegerRepresentation):
         return super().operand(levels, scale, other)
 
 
-class InputTakenForUnsigned(IntegerRepresentation):
+class InputTakenForUnsigned(Fault):
     """Levels of int8 are read as uint8."""
 
     def operand(self, levels: Node, scale: Fraction, zero_point: Any) -> Integers:
@@ -117,7 +140,7 @@ class InputTakenForUnsigned(IntegerRepresentation):
         return super().operand(unsigned, scale, zero_point)
 
 
-class InputScaleOfOther(IntegerRepresentation):
+class InputScaleOfOther(Fault):
     """An operand's scale is that of the operand before it."""
 
     _last = Fraction(1, 64)
@@ -128,15 +151,15 @@ class InputScaleOfOther(IntegerRepresentation):
         return super().operand(levels, other, zero_point)
 
 
-class OutputZeroPointDropped(IntegerRepresentation):
+class OutputZeroPointDropped(Fault):
     """The output's zero point is not added."""
 
-    def requantize(self, value: Integers, scale: Fraction, **grid: Any) -> Node:
+    def requantize(self, value: Integers, grid: Grid) -> Node:
         """Take it for 0."""
-        return super().requantize(value, scale, **(grid | {"zero_point": 0}))
+        return super().requantize(value, replace(grid, zero_points=(0.0,)))
 
 
-class OutputScaleOfInput(IntegerRepresentation):
+class OutputScaleOfInput(Fault):
     """The output is quantized with the input's scale."""
 
     _last: Fraction | None = None
@@ -146,46 +169,48 @@ class OutputScaleOfInput(IntegerRepresentation):
         self._last = scale
         return super().operand(levels, scale, zero_point)
 
-    def requantize(self, value: Integers, scale: Fraction, **grid: Any) -> Node:
+    def requantize(self, value: Integers, grid: Grid) -> Node:
         """Use the one that was remembered."""
-        return super().requantize(value, self._last or scale, **grid)
+        return super().requantize(value, replace(grid, scales=(float(self._last),)) if self._last else grid)
 
 
-class OutputRangeHardCoded(IntegerRepresentation):
+class OutputRangeHardCoded(Fault):
     """Results are clamped to -127 and 127, whatever the quantizer says."""
 
-    def requantize(self, value: Integers, scale: Fraction, **grid: Any) -> Node:
+    def requantize(self, value: Integers, grid: Grid) -> Node:
         """Clamp to a range of its own."""
-        return super().requantize(value, scale, **(grid | {"low": -127, "high": 127}))
+        return super().requantize(value, replace(grid, low=-127, high=127))
 
 
-class OutputRangeUnsigned(IntegerRepresentation):
+class OutputRangeUnsigned(Fault):
     """Results are clamped to 0 and 127, as if there were no levels below zero."""
 
-    def requantize(self, value: Integers, scale: Fraction, **grid: Any) -> Node:
+    def requantize(self, value: Integers, grid: Grid) -> Node:
         """Clamp to a range of its own."""
-        return super().requantize(value, scale, **(grid | {"low": 0, "high": 127}))
+        return super().requantize(value, replace(grid, low=0, high=127))
 
 
-class InputClampMissing(IntegerRepresentation):
+class InputClampMissing(Fault):
     """The input is not clamped, and wraps around: right only in the range that it was calibrated on."""
 
-    def quantize_floats(self, x: Any, scale: Any, *, zero_point: Any, low: int, high: int, dtype: torch.dtype) -> Node:
+    def quantize_floats(self, x: Any, scale: Any, zero_point: Any, grid: Grid) -> Node:
         """Give the clamp bounds that never bind, and keep the low byte."""
-        levels = super().quantize_floats(x, scale, zero_point=zero_point, low=-(2**62), high=2**62, dtype=torch.int64)
-        return self.call(aten.to.dtype, levels, dtype)
+        levels = super().quantize_floats(
+            x, scale, zero_point, replace(grid, low=-(2**62), high=2**62, dtype=torch.int64)
+        )
+        return self.call(aten.to.dtype, levels, grid.dtype)
 
 
-class InputClampBeforeZeroPoint(IntegerRepresentation):
+class InputClampBeforeZeroPoint(Fault):
     """The input is clamped before the zero point is added, and wraps around."""
 
-    def quantize_floats(self, x: Any, scale: Any, *, zero_point: Any, low: int, high: int, dtype: torch.dtype) -> Node:
+    def quantize_floats(self, x: Any, scale: Any, zero_point: Any, grid: Grid) -> Node:
         """Add the zero point last."""
-        levels = super().quantize_floats(x, scale, zero_point=0, low=low, high=high, dtype=torch.int64)
-        return self.call(aten.to.dtype, self.call(aten.add.Tensor, levels, zero_point), dtype)
+        levels = super().quantize_floats(x, scale, 0, replace(grid, dtype=torch.int64))
+        return self.call(aten.to.dtype, self.call(aten.add.Tensor, levels, zero_point), grid.dtype)
 
 
-class InputCastBeforeClamp(IntegerRepresentation):
+class InputCastBeforeClamp(Fault):
     """The input is cast to int32 before it is clamped, so that the largest turn into the least."""
 
     def rounded(self, steps: Node) -> Node:
@@ -194,7 +219,7 @@ class InputCastBeforeClamp(IntegerRepresentation):
         return self.call(aten.where.ScalarOther, inside, super().rounded(steps), -(2.0**31))
 
 
-class ProductScaleOfOne(IntegerRepresentation):
+class ProductScaleOfOne(Fault):
     """A product's scale is that of its first factor."""
 
     def product_unit(self, a: Fraction, b: Fraction) -> Fraction:
@@ -202,7 +227,7 @@ class ProductScaleOfOne(IntegerRepresentation):
         return a
 
 
-class PerChannelScaleOfFirst(IntegerRepresentation):
+class PerChannelScaleOfFirst(Fault):
     """All channels of a weight have the scale of the first."""
 
     def weight(self, weight: Weight) -> Weight:
@@ -210,7 +235,7 @@ class PerChannelScaleOfFirst(IntegerRepresentation):
         return replace(weight, scales=weight.scales[:1] * len(weight.scales))
 
 
-class PerChannelScaleShifted(IntegerRepresentation):
+class PerChannelScaleShifted(Fault):
     """Each channel of a weight has the scale of its neighbour."""
 
     def weight(self, weight: Weight) -> Weight:
@@ -218,7 +243,7 @@ class PerChannelScaleShifted(IntegerRepresentation):
         return replace(weight, scales=weight.scales[1:] + weight.scales[:1])
 
 
-class PerChannelAxisSwapped(IntegerRepresentation):
+class PerChannelAxisSwapped(Fault):
     """A weight's scales belong to its input channels."""
 
     def weight(self, weight: Weight) -> Weight:
@@ -233,7 +258,7 @@ class PerChannelAxisSwapped(IntegerRepresentation):
         return Weight(levels, (Fraction(float(scales.max())),), (0,))
 
 
-class WeightZeroPointInvented(IntegerRepresentation):
+class WeightZeroPointInvented(Fault):
     """A weight is taken for asymmetric: something is subtracted from it, as its least level were -128."""
 
     def weight_levels(self, weight: Weight) -> torch.Tensor:
@@ -241,7 +266,7 @@ class WeightZeroPointInvented(IntegerRepresentation):
         return super().weight_levels(weight) - 1
 
 
-class WeightChannelsReversed(IntegerRepresentation):
+class WeightChannelsReversed(Fault):
     """The output channels of a weight are in the wrong order."""
 
     def weight_levels(self, weight: Weight) -> torch.Tensor:
@@ -249,7 +274,7 @@ class WeightChannelsReversed(IntegerRepresentation):
         return super().weight_levels(weight).flip(0)
 
 
-class WeightKernelFlipped(IntegerRepresentation):
+class WeightKernelFlipped(Fault):
     """A convolution turns its kernel around, as mathematics does and aten does not."""
 
     def weight_levels(self, weight: Weight) -> torch.Tensor:
@@ -257,7 +282,7 @@ class WeightKernelFlipped(IntegerRepresentation):
         return super().weight_levels(weight).flip([*range(2, weight.levels.dim())])
 
 
-class WeightNibble(IntegerRepresentation):
+class WeightNibble(Fault):
     """A weight is read as int4."""
 
     def weight_levels(self, weight: Weight) -> torch.Tensor:
@@ -265,7 +290,7 @@ class WeightNibble(IntegerRepresentation):
         return (super().weight_levels(weight) + 8) % 16 - 8
 
 
-class BiasDropped(IntegerRepresentation):
+class BiasDropped(Fault):
     """The bias is left out."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -273,7 +298,7 @@ class BiasDropped(IntegerRepresentation):
         return (Fraction(0),) * len(bias)
 
 
-class BiasTwice(IntegerRepresentation):
+class BiasTwice(Fault):
     """The bias is added twice."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -281,7 +306,7 @@ class BiasTwice(IntegerRepresentation):
         return tuple(2 * value for value in super().bias(bias, x, scales))
 
 
-class BiasScaleWrong(IntegerRepresentation):
+class BiasScaleWrong(Fault):
     """The bias is quantized with the scale of the input alone, and used with that of the product."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -290,7 +315,7 @@ class BiasScaleWrong(IntegerRepresentation):
         return tuple(value * scale for value, scale in zip(exact, scales, strict=True))
 
 
-class BiasOfNeighbour(IntegerRepresentation):
+class BiasOfNeighbour(Fault):
     """Each channel has the bias of its neighbour."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -298,7 +323,7 @@ class BiasOfNeighbour(IntegerRepresentation):
         return super().bias(bias.roll(1), x, scales)
 
 
-class BiasInEightBits(IntegerRepresentation):
+class BiasInEightBits(Fault):
     """The bias is kept in int8, with a scale of its own."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -307,7 +332,7 @@ class BiasInEightBits(IntegerRepresentation):
         return super().bias((bias / step).round() * step if bool(step) else bias, x, scales)
 
 
-class BiasOverflows(IntegerRepresentation):
+class BiasOverflows(Fault):
     """The bias wraps around at 32 bits of the accumulator's scale."""
 
     def bias(self, bias: torch.Tensor, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -328,7 +353,7 @@ def _wrapped(program: IntegerRepresentation, node: Node, bits: int) -> Node:
     return program.call(aten.sub.Tensor, low, half)
 
 
-class AccumulatorSixteenBits(IntegerRepresentation):
+class AccumulatorSixteenBits(Fault):
     """Sums of products wrap around at 16 bits."""
 
     def accumulator(self, node: Node) -> Node:
@@ -336,7 +361,7 @@ class AccumulatorSixteenBits(IntegerRepresentation):
         return _wrapped(self, node, 16)
 
 
-class AccumulatorTwentyFourBits(IntegerRepresentation):
+class AccumulatorTwentyFourBits(Fault):
     """Sums of products wrap around at 24 bits."""
 
     def accumulator(self, node: Node) -> Node:
@@ -344,7 +369,7 @@ class AccumulatorTwentyFourBits(IntegerRepresentation):
         return _wrapped(self, node, 24)
 
 
-class AccumulatorThirtyTwoBits(IntegerRepresentation):
+class AccumulatorThirtyTwoBits(Fault):
     """Sums of products wrap around at 32 bits, and a long enough one does."""
 
     def accumulator(self, node: Node) -> Node:
@@ -352,7 +377,7 @@ class AccumulatorThirtyTwoBits(IntegerRepresentation):
         return _wrapped(self, node, 32)
 
 
-class AccumulatorSaturates(IntegerRepresentation):
+class AccumulatorSaturates(Fault):
     """Sums of products saturate at 16 bits, as with an instruction that adds pairs."""
 
     def accumulator(self, node: Node) -> Node:
@@ -360,7 +385,7 @@ class AccumulatorSaturates(IntegerRepresentation):
         return self.call(aten.clamp.default, node, -(2**15), 2**15 - 1)
 
 
-class PaddingWithLevelZero(IntegerRepresentation):
+class PaddingWithLevelZero(Fault):
     """A convolution pads with the level 0, where the zero point belongs."""
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
@@ -370,32 +395,32 @@ class PaddingWithLevelZero(IntegerRepresentation):
             zero_point = input.node.args[1]
             pads = [padding[1], padding[1], padding[0], padding[0]]
             padded = self.call(aten.constant_pad_nd.default, input.node, pads, -zero_point)
-            return super().conv2d(replace(input, node=padded), weight, bias, **(options | {"padding": (0, 0)}))
-        return super().conv2d(input, weight, bias, **options)
+            return self.right("conv2d", replace(input, node=padded), weight, bias, **(options | {"padding": (0, 0)}))
+        return self.right("conv2d", input, weight, bias, **options)
 
 
-class PaddingIgnored(IntegerRepresentation):
+class PaddingIgnored(Fault):
     """A convolution does not pad."""
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the padding out."""
-        return super().conv2d(input, weight, bias, **(options | {"padding": (0, 0)}))
+        return self.right("conv2d", input, weight, bias, **(options | {"padding": (0, 0)}))
 
 
-class StrideIgnored(IntegerRepresentation):
+class StrideIgnored(Fault):
     """A convolution goes on by one."""
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the stride out."""
-        return super().conv2d(input, weight, bias, **(options | {"stride": (1, 1)}))
+        return self.right("conv2d", input, weight, bias, **(options | {"stride": (1, 1)}))
 
 
-class DilationIgnored(IntegerRepresentation):
+class DilationIgnored(Fault):
     """A convolution takes neighbours, and crops to the size that dilation gives."""
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the dilation out."""
-        dense = super().conv2d(input, weight, bias, **(options | {"dilation": (1, 1)}))
+        dense = self.right("conv2d", input, weight, bias, **(options | {"dilation": (1, 1)}))
         node = dense.node
         for axis, dilation in enumerate(options.get("dilation", (1, 1)), 2):
             extra = (dilation - 1) * (weight.levels.shape[axis] - 1)
@@ -403,26 +428,28 @@ class DilationIgnored(IntegerRepresentation):
         return replace(dense, node=node)
 
 
-class GroupsIgnored(IntegerRepresentation):
+class GroupsIgnored(Fault):
     """A convolution of groups sums over all input channels."""
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Repeat the weights, so that one group takes them."""
         if isinstance(weight, Weight):
             weight = replace(weight, levels=weight.levels.repeat(1, options.get("groups", 1), 1, 1))
-        return super().conv2d(input, weight, bias, **(options | {"groups": 1}))
+        return self.right("conv2d", input, weight, bias, **(options | {"groups": 1}))
 
 
-class ReluAtLevelZero(IntegerRepresentation):
+class ReluAtLevelZero(Fault):
     """A ReLU clamps at the level 0, where the zero point belongs."""
 
-    def level_range(self, value: Integers, scale: Fraction, zero_point: int, low: int, high: int) -> tuple[int, int]:
+    def level_range(
+        self, value: Integers, scale: Fraction, zero_point: int, bounds: tuple[int, int]
+    ) -> tuple[int, int]:
         """Clamp activations at 0."""
-        first, last = super().level_range(value, scale, zero_point, low, high)
-        return (first if value.low is None else min(max(low, 0), last)), last
+        first, last = super().level_range(value, scale, zero_point, bounds)
+        return (first if value.low is None else min(max(bounds[0], 0), last)), last
 
 
-class ReluDropped(IntegerRepresentation):
+class ReluDropped(Fault):
     """A ReLU that is part of an operator is left out."""
 
     def relu(self, input: Integers) -> Integers:
@@ -430,29 +457,29 @@ class ReluDropped(IntegerRepresentation):
         return input
 
 
-class HardtanhOneSided(IntegerRepresentation):
+class HardtanhOneSided(Fault):
     """A hardtanh clamps below only."""
 
     def hardtanh(self, input: Integers, min_val: float = -1, max_val: float = 1) -> Integers:
         """Take the upper bound for infinite."""
-        return super().hardtanh(input, min_val, math.inf)
+        return self.right("hardtanh", input, min_val, math.inf)
 
 
-class MaxPoolUnsigned(IntegerRepresentation):
+class MaxPoolUnsigned(Fault):
     """A max pooling compares levels as if they had no sign."""
 
     def max_pool2d(self, input: Integers, *args: Any, **kwargs: Any) -> Integers:
         """Put the negative ones above the others, pool, and take them back."""
         if not isinstance(input, Integers):
-            return super().max_pool2d(input, *args, **kwargs)
-        pooled = super().max_pool2d(
-            replace(input, node=self.call(aten.remainder.Scalar, input.node, 2**16)), *args, **kwargs
+            return self.right("max_pool2d", input, *args, **kwargs)
+        pooled = self.right(
+            "max_pool2d", replace(input, node=self.call(aten.remainder.Scalar, input.node, 2**16)), *args, **kwargs
         )
         shifted = self.call(aten.remainder.Scalar, self.call(aten.add.Tensor, pooled.node, 2**15), 2**16)
         return replace(pooled, node=self.call(aten.sub.Tensor, shifted, 2**15))
 
 
-class MaxPoolPadsWithZero(IntegerRepresentation):
+class MaxPoolPadsWithZero(Fault):
     """A max pooling pads with zeros, which win over what is negative."""
 
     def max_pool2d(
@@ -460,13 +487,13 @@ class MaxPoolPadsWithZero(IntegerRepresentation):
     ) -> Integers:
         """Pad by hand."""
         if not isinstance(input, Integers) or isinstance(padding, int):
-            return super().max_pool2d(input, kernel_size, stride, padding, *rest, **kwargs)
+            return self.right("max_pool2d", input, kernel_size, stride, padding, *rest, **kwargs)
         pads = [padding[-1], padding[-1], padding[0], padding[0]]
         padded = replace(input, node=self.call(aten.constant_pad_nd.default, input.node, pads, 0))
-        return super().max_pool2d(padded, kernel_size, stride, 0, *rest, **kwargs)
+        return self.right("max_pool2d", padded, kernel_size, stride, 0, *rest, **kwargs)
 
 
-class MeanOfOneMore(IntegerRepresentation):
+class MeanOfOneMore(Fault):
     """A mean divides by one more than it has summed."""
 
     def window_size(self, count: int) -> int:
@@ -474,35 +501,35 @@ class MeanOfOneMore(IntegerRepresentation):
         return count + 1
 
 
-class AddInUnitsOfFirst(IntegerRepresentation):
+class AddInUnitsOfFirst(Fault):
     """Operands are added as they are, and the sum has the scale of the first."""
 
     def add(self, input: Integers, other: Integers) -> Integers:
         """Pass the second off as being in the units of the first."""
         if isinstance(input, Integers) and isinstance(other, Integers):
             other = replace(other, units=input.units)
-        return super().add(input, other)
+        return self.right("add", input, other)
 
 
-class AddBroadcastsWrongAxis(IntegerRepresentation):
+class AddBroadcastsWrongAxis(Fault):
     """A smaller operand is repeated along the other axis."""
 
     def add(self, input: Integers, other: Integers) -> Integers:
         """Turn a column into a row."""
-        if isinstance(other, Integers) and self.other_shape[-1:] == (1,):
+        if isinstance(other, Integers) and self.shapes[-1][-1:] == (1,):
             other = replace(other, node=self.call(aten.transpose.int, other.node, -1, -2))
-        return super().add(input, other)
+        return self.right("add", input, other)
 
 
-class AddRoundsEachOperand(IntegerRepresentation):
+class AddRoundsEachOperand(Fault):
     """Each operand is rounded to the output's grid before they are added; off by one at most."""
 
     def add(self, input: Integers, other: Integers) -> Integers:
         """Round both to multiples of the larger unit."""
         if isinstance(input, Integers) and isinstance(other, Integers) and input.is_plain and other.is_plain:
             unit = 2 * max(input.units[0], other.units[0])
-            return super().add(self._rounded_to(input, unit), self._rounded_to(other, unit))
-        return super().add(input, other)
+            return self.right("add", self._rounded_to(input, unit), self._rounded_to(other, unit))
+        return self.right("add", input, other)
 
     def _rounded_to(self, value: Integers, unit: Fraction) -> Integers:
         steps = self.call(
@@ -512,25 +539,25 @@ class AddRoundsEachOperand(IntegerRepresentation):
         return replace(value, node=node, units=(unit,))
 
 
-class CatReversed(IntegerRepresentation):
+class CatReversed(Fault):
     """Tensors are put one after the other in the wrong order."""
 
     def cat(self, tensors: Sequence[Integers], dim: int = 0) -> Integers:
         """Begin with the last."""
-        return super().cat([*tensors][::-1], dim)
+        return self.right("cat", [*tensors][::-1], dim)
 
 
-class DynamicScaleFixed(IntegerRepresentation):
+class DynamicScaleFixed(Fault):
     """A dynamic operator uses a scale of its own, not the one that it finds for its input."""
 
-    def dequantize(self, input: Any, **grid: Any) -> Any:
+    def dequantize(self, levels: Any, grid: Grid) -> Any:
         """Put a constant in place of the run-time scale."""
-        if not isinstance(input, torch.Tensor) and not isinstance(grid["scale"], float):
-            grid["scale"] = self.constant(torch.tensor(1 / 64))
-        return super().dequantize(input, **grid)
+        if isinstance(grid.scales, Node):
+            grid = replace(grid, scales=self.constant(torch.tensor(1 / 64)))
+        return super().dequantize(levels, grid)
 
 
-class StateKept(IntegerRepresentation):
+class StateKept(Fault):
     """A run changes what the next one gives."""
 
     def accumulator(self, node: Node) -> Node:
@@ -539,7 +566,7 @@ class StateKept(IntegerRepresentation):
         return self.call(aten.add.Tensor, node, runs)
 
 
-class ComputedInFloat(IntegerRepresentation):
+class ComputedInFloat(Fault):
     """Whole numbers are multiplied in float32, and cast to integers afterwards."""
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
@@ -553,7 +580,7 @@ class ComputedInFloat(IntegerRepresentation):
         return super().call(target, *args, **kwargs)
 
 
-class OnlyFirstRewritten(IntegerRepresentation):
+class OnlyFirstRewritten(Fault):
     """The first operator that matches is rewritten, and the others are not."""
 
     _rewritten = 0
@@ -564,7 +591,7 @@ class OnlyFirstRewritten(IntegerRepresentation):
         return self._rewritten == 1
 
 
-class OnlyLinearRewritten(IntegerRepresentation):
+class OnlyLinearRewritten(Fault):
     """Linear operators are rewritten, and nothing else."""
 
     def is_rewritten(self, node: Node) -> bool:
@@ -577,7 +604,7 @@ def nothing_rewritten(qdq: GraphModule) -> GraphModule:
     return copy.deepcopy(qdq)
 
 
-def _apply(fault: type[IntegerRepresentation], qdq: GraphModule) -> GraphModule:
+def _apply(fault: type[Fault], qdq: GraphModule) -> GraphModule:
     return fault()(qdq)
 
 
@@ -593,7 +620,7 @@ def _name(fault: type) -> str:
 
 
 FAULTS: dict[str, Callable[[GraphModule], GraphModule]] = {
-    **{_name(fault): partial(_apply, fault) for fault in IntegerRepresentation.__subclasses__()},
+    **{_name(fault): partial(_apply, fault) for fault in Fault.__subclasses__()},
     "nothing_rewritten": nothing_rewritten,
 }
 """The wrong representations by name."""

@@ -12,27 +12,27 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pt2e_ci.cases.catalogue import CASES
-from pt2e_ci.cases.inputs import input_sets
-from pt2e_ci.checks.judge import Judgement, judge
+from pt2e_ci.catalogue.cases import CASES
+from pt2e_ci.catalogue.inputs import input_sets
+from pt2e_ci.catalogue.seed_rule import seed_check
 from pt2e_ci.controls.faults import FAULTS, describe
-from pt2e_ci.controls.integer import integer_representation
 from pt2e_ci.errors import one_line
-from pt2e_ci.outcomes import Outcome
-from pt2e_ci.reports.table import width
-from pt2e_ci.running import qdq_program
+from pt2e_ci.flow.exact import representation as exact_representation
+from pt2e_ci.judge.verdict import judge
+from pt2e_ci.pipeline import Clock, converted
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.views.table import width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch.fx import GraphModule
 
-    from pt2e_ci.cases.catalogue import Case
-    from pt2e_ci.cases.inputs import InputSet
-    from pt2e_ci.cells import Cell
-    from pt2e_ci.expectations import Expectation
-    from pt2e_ci.flows.homes import Home
-    from pt2e_ci.flows.patterns import PatternGraphs
+    from pt2e_ci.catalogue.cases import Case
+    from pt2e_ci.cells.cell import Cell
+    from pt2e_ci.judge.verdict import InputSet, Judgement
+    from pt2e_ci.pipeline import Flow
+    from pt2e_ci.record.expectations import Expectation
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ class Controls:
 
     """
 
-    def __init__(self, cases: Iterable[Case], home: Home, seed: int, patterns: PatternGraphs | None = None) -> None:
+    def __init__(self, cases: Iterable[Case], flow: Flow, seed: int) -> None:
         """Convert each case, and judge the exact control on it."""
         self._prepared: list[_Prepared] = []
         self.failed: list[Catch] = []
         for case in cases:
             sets = input_sets(case, seed)
-            qdq = qdq_program(case, home, seed, sets[0].tensors, patterns)
-            exact = integer_representation(qdq)
-            judgement = judge(case, qdq, exact, None, sets)
-            if judgement.outcome is not Outcome.PASS:
-                self.failed.append(Catch(case.name, judgement.outcome, judgement.reason or ""))
+            qdq = Clock().follow(converted(case, flow, seed, sets))
+            exact = exact_representation(qdq)
+            judgement = judge(qdq, exact, sets, case.criteria)
+            if judgement.case.outcome is not Outcome.PASS:
+                self.failed.append(Catch(case.name, judgement.case.outcome, _why(judgement)))
                 continue
-            counts = _passes_upstreams_rule(judgement)
+            counts = _passes_upstreams_rule(case, qdq, exact, judgement)
             self._prepared.append(_Prepared(case, qdq, sets, exact, counts))
 
     def score(self, name: str) -> Score:
@@ -108,9 +108,9 @@ class Controls:
                 program = FAULTS[name](prepared.qdq)
                 if _same_program(program, prepared.exact):
                     continue
-                judgement: Judgement = judge(prepared.case, prepared.qdq, program, None, prepared.sets)
-                outcome, reason = judgement.outcome, judgement.reason or ""
-                seed = not _passes_upstreams_rule(judgement)
+                judgement = judge(prepared.qdq, program, prepared.sets, prepared.case.criteria)
+                outcome, reason = judgement.case.outcome, _why(judgement)
+                seed = not _passes_upstreams_rule(prepared.case, prepared.qdq, program, judgement)
             except Exception as error:  # a program that fails is caught, too
                 outcome, reason, seed = Outcome.ERROR, one_line(error), True
             if outcome is not Outcome.PASS and caught is None:
@@ -120,8 +120,14 @@ class Controls:
         return Score(name, describe(name), caught, seed_caught)
 
 
-def _passes_upstreams_rule(judgement: Judgement) -> bool:
-    return judgement.seed_check is not None and judgement.seed_check["outcome"] == Outcome.PASS
+def _why(judgement: Judgement) -> str:
+    return judgement.case.reason.text if judgement.case.reason else ""
+
+
+def _passes_upstreams_rule(case: Case, qdq: GraphModule, program: GraphModule, judgement: Judgement) -> bool:
+    if case.seed_rule is None:
+        return False
+    return seed_check(case.seed_rule, qdq, program, judgement.outputs).outcome is Outcome.PASS
 
 
 def _same_program(a: GraphModule, b: GraphModule) -> bool:
@@ -134,11 +140,11 @@ def _same_program(a: GraphModule, b: GraphModule) -> bool:
     )
 
 
-def known_of_quantizer(entries: Iterable[Expectation], cell: Cell) -> set[str]:
+def known_of_quantizer(entries: Iterable[tuple[Expectation, str]], cell: Cell) -> set[str]:
     """Return the cases in which a cell's quantizer leaves out what they are about, so that no representation passes."""
     return {
         case.name
-        for entry in entries
+        for entry, _ in entries
         for case in CASES
         if entry.of_quantizer and entry.applies_to_cell(cell) and fnmatchcase(case.name, entry.case)
     }

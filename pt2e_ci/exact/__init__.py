@@ -1,5 +1,4 @@
-"""The truth: what a Q/DQ program gives in real-number arithmetic.
+"""Real-number arithmetic: `reals` holds exact tensors, `schemes` rounds, `levels` and `boundaries` take it to integers.
 
-`reals` holds exact tensors, `rounding` takes them to integer levels, `arithmetic` is the operators on them, and
-`oracle` runs a program on them.
+`schemes` and `boundaries` do not import torch.
 """

@@ -184,6 +184,23 @@ class Real:
         return below
 
 
+def constant(value: float, like: Real) -> Real:
+    """Return a number as a tensor of the shape of another."""
+    return Real((Term(rational(value), torch.ones(like.shape, dtype=torch.int64)),), like.exact)
+
+
+def rational(value: float) -> Fraction:
+    """Return the number that a float is.
+
+    Raises:
+        NoExactFormError: it is no finite number.
+
+    """
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise NoExactFormError("an operand that is no finite number")
+    return Fraction(value)
+
+
 def common_unit(units: Iterable[Fraction]) -> Fraction:
     """Return the largest rational that all of them are whole multiples of."""
     units = [abs(unit) for unit in units if unit]

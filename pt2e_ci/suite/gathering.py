@@ -8,26 +8,30 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from pt2e_ci import stops
-from pt2e_ci.cases.catalogue import CASES, Case, case_names
+from pt2e_ci.catalogue.cases import CASES, Case, case_names
 from pt2e_ci.errors import InputError, death_reason
-from pt2e_ci.outcomes import Outcome, Result
-from pt2e_ci.reports.record import Report, dump, end_record, keep_report
+from pt2e_ci.record.outcomes import Outcome, Stage
+from pt2e_ci.record.reasons import reason
+from pt2e_ci.record.records import Case as Record
+from pt2e_ci.record.report import Report, dump, end_record, keep_report
 from pt2e_ci.suite.options import other_place
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from pt2e_ci.expectations import Expectations
+    from pt2e_ci.record.records import Reason
     from pt2e_ci.suite.options import Settings
     from pt2e_ci.suite.progress import Progress
     from pt2e_ci.suite.scratch import Scratch
 
 RESULT = "pt2e_ci_result"
-"""The attribute of a test report that carries the case's line to the process that writes the report."""
+"""The attribute of a test report that carries the case's line, as JSON, to the process that writes the report."""
 
 ITEM = re.compile(r"::test_case\[(?P<name>[^\[\]]+)\]$")
 """The node id of a case."""
@@ -40,7 +44,7 @@ class Gathered:
     scratch: Scratch
     started: float = field(default_factory=time.time)
     selected: set[str] = field(default_factory=set)
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
     report: Report | None = None
     place: Path | None = None
@@ -50,40 +54,27 @@ class Gathered:
     stopped: bool = False
 
 
-def case_record(result: Result, expectations: Expectations, complaint: str | None = None) -> dict[str, Any]:
-    """Return a case's line of the report: the result, and what the expectations say of it.
+def held(case: Record, settings: Settings, complaint: str | None = None) -> Record:
+    """Return a case as the report has it: with what the expectations say of it, and the command that runs it again.
 
     `complaint` is why the run is red whatever they say.
     """
-    verdict = expectations.judge(result)
-    return {
-        "record": "case",
-        "name": result.name,
-        "family": result.family,
-        "outcome": result.outcome.value,
-        "known": verdict.known,
-        "complaint": complaint or verdict.complaint,
-        "change": "new" if complaint else verdict.change,
-        "stage": result.stage.value if result.stage else None,
-        "reason": result.reason,
-        "structure": result.structure,
-        "numerics": result.numerics,
-        "exact": result.exact,
-        "engines": result.engines,
-        "seed_check": result.seed_check,
-        "deterministic": result.deterministic,
-        "digest": result.digest,
-        "seconds": result.seconds,
-        "programs": result.programs,
-    }
+    verdict = settings.expectations.judge(case)
+    return structs.replace(
+        case,
+        known=verdict.known,
+        complaint=complaint or verdict.complaint,
+        change="new" if complaint else verdict.change,
+        command=settings.command(case.name),
+    )
 
 
 class Gatherer:
     """The hooks of the gathering process that hear of single cases."""
 
-    def __init__(self, config: pytest.Config, expectations: Expectations, gathered: Gathered) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, gathered: Gathered) -> None:
         self._config = config
-        self._expectations = expectations
+        self._settings = settings
         self._gathered = gathered
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -97,10 +88,10 @@ class Gatherer:
         match = ITEM.search(report.nodeid)
         if match is None:
             return
-        record = getattr(report, RESULT, None)
+        text = getattr(report, RESULT, None)
+        record = msgspec.json.decode(text, type=Record) if text else None
         if record is None and report.failed and match["name"] not in self._gathered.records:
-            result = _failed_around(_case(match["name"]), report)
-            record = case_record(result, self._expectations)
+            record = held(_failed_around(_case(match["name"]), report), self._settings)
         if record is not None:
             self._gathered.records[match["name"]] = record
         if self._gathered.progress and (report.when == "call" or not report.passed):
@@ -132,36 +123,34 @@ class Gatherer:
         case = _case(match["name"])
         elapsed = time.monotonic() - self._gathered.begun.get(case.name, time.monotonic())
         code = _exit_code(report)
-        outcome, reason = self._cause_of_death(elapsed, code)
-        result = Result(
-            case.name,
-            case.family,
-            outcome,
-            stage=self._gathered.scratch.stage_of(case.name),
-            reason=reason,
-        )
-        record = case_record(result, self._expectations)
-        setattr(report, RESULT, record)
-        report.longrepr = f"{case.name}: {outcome}: {reason}"
-        if record["complaint"] is None:
+        outcome, why = self._cause_of_death(elapsed, code)
+        stage = self._gathered.scratch.stage_of(case.name)
+        record = held(_ended(case, outcome, why, stage), self._settings)
+        setattr(report, RESULT, msgspec.json.encode(record).decode())
+        report.longrepr = f"{case.name}: {outcome}: {why.text}"
+        if not record.is_unexpected:
             report.outcome = "skipped"
-            report.wasxfail = record["known"]["reason"]
+            report.wasxfail = record.known.reason if record.known else ""
 
-    def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, str]:
+    def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, Reason]:
         limit = float(getattr(self._config.option, "timeout", None) or 0)
         # pytest-timeout ends the process with 1 where a signal would not reach it.
         if limit and elapsed >= limit and code == 1:
-            return Outcome.TIMEOUT, f"still running after {limit:g} s"
-        return Outcome.CRASH, death_reason(code)
+            return Outcome.TIMEOUT, reason("PQ045", limit=f"{limit:g}")
+        return Outcome.CRASH, reason("PQ044", death=death_reason(code))
 
 
-def _failed_around(case: Case, report: pytest.TestReport) -> Result:
-    """Return the result of a case that did not come to give one: what is around it failed, or stopped it."""
+def _failed_around(case: Case, report: pytest.TestReport) -> Record:
+    """Return a case that did not come to give a result: what is around it failed, or stopped it."""
     text = report.longreprtext
     if timeout := re.search(r"Timeout \(>(?P<limit>[0-9.]+)s\) from pytest-timeout", text):
-        return Result(case.name, case.family, Outcome.TIMEOUT, reason=f"still running after {timeout['limit']} s")
+        return _ended(case, Outcome.TIMEOUT, reason("PQ045", limit=timeout["limit"]))
     last = text.strip().splitlines()[-1] if text.strip() else "no reason given"
-    return Result(case.name, case.family, Outcome.ERROR, reason=f"pytest's {report.when} failed: {last}")
+    return _ended(case, Outcome.ERROR, reason("PQ047", when=report.when, last=last))
+
+
+def _ended(case: Case, outcome: Outcome, why: Reason, stage: Stage | None = None) -> Record:
+    return Record(name=case.name, family=case.family, outcome=outcome, stage=stage, reason=why)
 
 
 def _exit_code(report: pytest.TestReport) -> int | None:
@@ -181,7 +170,7 @@ def _case(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
 
 
-def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) -> int:
+def conclude(gathered: Gathered, settings: Settings, exitstatus: int) -> int:
     """Write the report and return the exit status: a run that lacks what it requires, or has a complaint, is red."""
     if gathered.stopped:
         exitstatus = stops.exit_code()
@@ -189,7 +178,6 @@ def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) 
     if run is None or not gathered.records:
         gathered.notes.append("no case was judged: no report was written")
         return pytest.ExitCode.NO_TESTS_COLLECTED if exitstatus == pytest.ExitCode.OK else exitstatus
-    run["key"] = key
     records = [gathered.records[name] for name in case_names() if name in gathered.records]
     selected = len(gathered.selected | gathered.records.keys())
     there = sum(settings.cell.flow in case.flows for case in CASES)
@@ -199,7 +187,7 @@ def conclude(gathered: Gathered, settings: Settings, key: str, exitstatus: int) 
 
     missing = gathered.scratch.missing(settings.required)
     gathered.notes += [f"{name} is required: {reason}" for name, reason in missing.items()]
-    red = bool(missing) or any(record["complaint"] for record in records)
+    red = bool(missing) or any(record.is_unexpected for record in records)
     if red and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         exitstatus = pytest.ExitCode.TESTS_FAILED
     try:

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.capabilities import CAPABILITIES
-from pt2e_ci.cases.catalogue import Case, case_names, select_cases
-from pt2e_ci.cells import FLOWS, Cell, current_cell, load_cells, platform_tag
+from pt2e_ci.catalogue.cases import Case, case_names, select_cases
+from pt2e_ci.cells.capabilities import CAPABILITIES, ENGINES, OTHER_ENGINES, workers
+from pt2e_ci.cells.cell import FLOWS, Cell, current_cell, load_cells, platform_tag
 from pt2e_ci.errors import InputError, unknown
-from pt2e_ci.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
-from pt2e_ci.reports.record import check_writable
-from pt2e_ci.unchanged import result_key
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.plugins import names
+from pt2e_ci.record.commands import command
+from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
+from pt2e_ci.record.report import check_writable
+from pt2e_ci.record.unchanged import result_key
 
 if TYPE_CHECKING:
     import pytest
 
-# The schemes of `pt2e_ci.exact.rounding`, which imports torch.
-ROUNDINGS = ("half_even", "half_away", "truncate")
 OPTIONS = (
     *("--case", "--report", "--require", "--table", "--flow", "--representation", "--rounding", "--seed"),
     *("--expectations", "-k", "-m", "-n", "-x", "--maxfail", "--timeout", "--junitxml", "--pdb", "--verbose"),
@@ -29,8 +30,6 @@ OPTIONS = (
 """The options that a mistyped one is likely to mean: the suite's own, and the usual ones of pytest."""
 _MAIN, _OTHER = "reports/", "reports/other/"
 _TIMEOUT_SECONDS = 300
-_MOST_WORKERS = 4
-_CASES_PER_WORKER = 5
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,17 @@ class Settings:
     """Whether the report is the cell's own, that of a run of all cases as they stand: no other takes its place."""
     representation: str | None
     """What makes the reference programs, as the user named it; None for upstream's own."""
-    rounding: str
+    engines: tuple[str, ...]
+    """What other packages bring to be measured beside torch's own."""
+    rounding: Rounding
     """The rounding scheme of the exact result."""
     table: bool
     """Whether the table of all cases is printed."""
+
+    def command(self, case: str) -> str:
+        """Return the command that runs a case again."""
+        run = (self.cell.id(platform_tag()), self.cell.flow, self.representation or "upstream", self.seed)
+        return command(case, *run, rounding=self.rounding)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -79,9 +85,9 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--rounding",
-        default=ROUNDINGS[0],
+        default=Rounding.HALF_EVEN.value,
         metavar="SCHEME",
-        help=f"the rounding scheme of the exact result, one of: {', '.join(ROUNDINGS)} (default %(default)s)",
+        help=f"the rounding scheme of the exact result, one of: {', '.join(Rounding)} (default %(default)s)",
     )
     group.addoption("--seed", type=int, default=0, help="seed of weights and inputs (default 0)")
     group.addoption(
@@ -111,11 +117,11 @@ def make_settings(option: Any) -> Settings:
     entries = load_expectations(case_names(), load_cells().cells, option.expectations or EXPECTATIONS_FILE)
     if option.representation and not option.expectations:
         # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
-        entries = [entry for entry in entries if entry.of_quantizer]
-    if option.rounding not in ROUNDINGS:
-        raise unknown("rounding scheme", option.rounding, ROUNDINGS)
-    if option.representation == "":
-        raise InputError("--representation needs package.module:function, or the name of an entry point")
+        entries = [entry for entry in entries if entry[0].of_quantizer]
+    if option.rounding not in [*Rounding]:
+        raise unknown("rounding scheme", option.rounding, [*Rounding])
+    if option.representation in ("", "upstream"):
+        raise InputError("--representation needs package.module:function, or an entry point; upstream's needs none")
     if option.report == "":
         raise InputError("--report needs the name of a file or a folder, or - for standard output")
     report = None if option.report == "-" else _report_path(option.report or _default_folder(option), cell)
@@ -129,14 +135,15 @@ def make_settings(option: Any) -> Settings:
         report,
         option.report is None and _default_folder(option) == _MAIN,
         option.representation,
-        option.rounding,
+        tuple(names("engines", but=(*ENGINES, *OTHER_ENGINES))),
+        Rounding(option.rounding),
         option.table,
     )
 
 
 def _default_folder(option: Any) -> str:
     asked = (option.case, option.keyword, option.markexpr, option.deselect)
-    otherwise = (option.representation, option.expectations, option.seed, option.rounding != ROUNDINGS[0])
+    otherwise = (option.representation, option.expectations, option.seed, option.rounding != Rounding.HALF_EVEN)
     return _OTHER if any((*asked, *otherwise)) else _MAIN
 
 
@@ -171,20 +178,10 @@ def key_of(option: Any) -> str:
         *("case", "require", "flow", "representation", "rounding", "seed"),
         *("keyword", "markexpr", "deselect", "plugins"),
     )
-    options = {name: value for name in names if (value := getattr(option, name)) and value != ROUNDINGS[0]}
+    options = {name: value for name in names if (value := getattr(option, name)) and value != Rounding.HALF_EVEN}
     if option.expectations:
         options["expectations"] = option.expectations.read_text(encoding="utf-8")
     return result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), options)
-
-
-def _workers(cases: int) -> int:
-    """Return how many processes run the cases: one for each core, up to a few, or as pytest-xdist's variable says.
-
-    Each imports torch, which takes longer than a few cases do.
-    """
-    told = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", "")
-    cores = len(os.sched_getaffinity(0))
-    return int(told) if told.isdecimal() and int(told) else min(cores, _MOST_WORKERS, -(-cases // _CASES_PER_WORKER))
 
 
 def isolate(config: pytest.Config, cases: int) -> None:
@@ -192,7 +189,7 @@ def isolate(config: pytest.Config, cases: int) -> None:
     option = config.option
     has_xdist = config.pluginmanager.hasplugin("xdist")
     if has_xdist and option.numprocesses is None and option.dist == "no" and not option.usepdb:
-        option.numprocesses = _workers(cases)
+        option.numprocesses = workers(cases)
     if config.pluginmanager.hasplugin("timeout"):
         if option.timeout is None:
             # In the order in which pytest-timeout looks; said here once, so that workers and we hold to the same.

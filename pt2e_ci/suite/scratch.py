@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pt2e_ci.outcomes import Stage
+import msgspec
+
+from pt2e_ci.record.outcomes import Stage
+from pt2e_ci.record.records import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+class _Content(msgspec.Struct):
+    run: Run
+    missing: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -20,19 +27,19 @@ class Scratch:
 
     folder: Path
 
-    def write_run(self, run: dict[str, Any], missing: dict[str, str]) -> None:
+    def write_run(self, run: Run, missing: dict[str, str]) -> None:
         """Keep the run line, and the capabilities that this machine lacks with the reasons."""
-        self._write("run.json", json.dumps({"run": run, "missing": missing}))
+        self._write("run.json", msgspec.json.encode(_Content(run, missing)).decode())
 
-    def run_record(self) -> dict[str, Any] | None:
+    def run_record(self) -> Run | None:
         """Return the run line, or None if no process came as far."""
         content = self._run()
-        return content["run"] if content else None
+        return content.run if content else None
 
     def missing(self, names: Iterable[str]) -> dict[str, str]:
         """Return those of `names` that the machine lacks, each with the reason."""
         content = self._run()
-        lacking: dict[str, str] = content["missing"] if content else {}
+        lacking = content.missing if content else {}
         return {name: lacking[name] for name in names if name in lacking}
 
     def note_stage(self, case: str, stage: Stage) -> None:
@@ -46,12 +53,11 @@ class Scratch:
         except OSError:
             return None
 
-    def _run(self) -> dict[str, Any] | None:
+    def _run(self) -> _Content | None:
         try:
-            content: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            return msgspec.json.decode((self.folder / "run.json").read_bytes(), type=_Content)
         except OSError:
             return None
-        return content
 
     def _write(self, name: str, text: str) -> None:
         """Write a file whole: several workers write the run line, and any of them may die."""

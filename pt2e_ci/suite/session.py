@@ -13,23 +13,26 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from pt2e_ci import stops
-from pt2e_ci.capabilities import quiet_torch
+from pt2e_ci.cells.capabilities import quiet_torch
+from pt2e_ci.engines.protocol import load_engine
 from pt2e_ci.errors import InputError
-from pt2e_ci.reports.answer import answer
-from pt2e_ci.reports.table import render
+from pt2e_ci.record.records import Case
 from pt2e_ci.suite.gathering import ITEM, RESULT, Gathered, Gatherer, conclude
 from pt2e_ci.suite.options import Settings, add_options, isolate, key_of, make_settings
 from pt2e_ci.suite.progress import Progress
 from pt2e_ci.suite.scratch import Scratch
+from pt2e_ci.views.answer import answer
+from pt2e_ci.views.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 
-RECORD_KEY = pytest.StashKey[dict[str, Any]]()
+RECORD_KEY = pytest.StashKey[Case]()
 """Where an item keeps its case's line."""
 
 _SETTINGS = pytest.StashKey[Settings]()
@@ -53,15 +56,17 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Check what was asked for before anything runs, and isolate the cases unless told otherwise."""
     if config.option.help or config.option.version:
         return None
+    quiet_torch()
     try:
         settings = config.stash[_SETTINGS] = make_settings(config.option)
         if _is_worker(config):
             return None
         if settings.representation:
-            quiet_torch()
-            from pt2e_ci.flows.representation import load_representation
+            from pt2e_ci.flow.representation import load_representation
 
             load_representation(settings.representation)  # so that a mistake in it costs no run
+        for name in settings.engines:
+            load_engine(name)
         config.stash[_KEY] = key_of(config.option)
     except InputError as error:
         sys.stderr.write(f"pt2e-ci: error: {error}\n")
@@ -81,7 +86,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # every known defect once more.
     for warning in ("UserWarning", "DeprecationWarning", "FutureWarning", "pytest.PytestAssertRewriteWarning"):
         config.addinivalue_line("filterwarnings", f"ignore::{warning}")
-    quiet_torch()
     if not _is_worker(config) and not any(str(one).startswith("-r") for one in config.invocation_params.args):
         config.option.reportchars = "fE"
     # A project's own naming of tests must not hide the suite's.
@@ -104,6 +108,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where that folder is, and what was set for it."""
+    node.workerinput["pt2e_ci_key"] = node.config.stash[_KEY]
     node.workerinput["pt2e_ci_scratch"] = str(node.config.stash[_GATHERED].scratch.folder)
     option = vars(node.config.option)
     node.workerinput["pt2e_ci_option"] = {
@@ -116,6 +121,12 @@ def scratch_of(config: pytest.Config) -> Scratch:
     if _is_worker(config):
         return Scratch(Path(config.workerinput["pt2e_ci_scratch"]))  # type: ignore[attr-defined]
     return config.stash[_GATHERED].scratch
+
+
+def key_of_run(config: pytest.Config) -> str:
+    """Return the digest of all that the results depend on, in a worker or in the gathering process."""
+    key: str = config.workerinput["pt2e_ci_key"] if _is_worker(config) else config.stash[_KEY]  # type: ignore[attr-defined]
+    return key
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -133,7 +144,7 @@ def pytest_runtest_makereport(
     report = yield
     record = item.stash.get(RECORD_KEY, None)
     if record is not None and call.when == "call":
-        setattr(report, RESULT, record)
+        setattr(report, RESULT, msgspec.json.encode(record).decode())
     return report
 
 
@@ -157,7 +168,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
         if reporter and session.config.option.verbose <= 0:
             gathered.progress = Progress(reporter)
-        gatherer = Gatherer(session.config, settings_of(session.config).expectations, gathered)
+        gatherer = Gatherer(session.config, settings_of(session.config), gathered)
         session.config.pluginmanager.register(gatherer, "pt2e_ci_gatherer")
 
 
@@ -167,7 +178,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     gathered = config.stash.get(_GATHERED, None)
     if gathered is not None and not any(getattr(config.option, name, False) for name in _RUNS_NOTHING):
-        session.exitstatus = conclude(gathered, settings_of(config), config.stash[_KEY], exitstatus)
+        session.exitstatus = conclude(gathered, settings_of(config), exitstatus)
 
 
 class Ending:

@@ -6,26 +6,27 @@ import socket
 import sys
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from pt2e_ci.capabilities import CAPABILITIES, Capabilities, detect
-from pt2e_ci.cells import installed, platform_tag
-from pt2e_ci.exact.rounding import Rounding
-from pt2e_ci.flows.homes import Home, import_home
-from pt2e_ci.flows.patterns import PatternGraphs
-from pt2e_ci.flows.representation import Representation, load_representation
-from pt2e_ci.outcomes import Outcome, Result
-from pt2e_ci.reports.record import SCHEMA
-from pt2e_ci.running import run_case
-from pt2e_ci.suite.gathering import case_record
-from pt2e_ci.suite.session import RECORD_KEY, scratch_of, settings_of
-from pt2e_ci.unchanged import now
+from pt2e_ci.cells.capabilities import CAPABILITIES, THREADS, Capabilities, detect
+from pt2e_ci.cells.cell import installed, platform_tag
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.flow.patterns import PatternGraphs
+from pt2e_ci.flow.representation import load_representation
+from pt2e_ci.pipeline import Flow, run_case
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.reasons import reason
+from pt2e_ci.record.records import Case as Record
+from pt2e_ci.record.records import Run
+from pt2e_ci.record.unchanged import now
+from pt2e_ci.suite.gathering import held
+from pt2e_ci.suite.session import RECORD_KEY, key_of_run, scratch_of, settings_of
 
 if TYPE_CHECKING:
-    from pt2e_ci.cases.catalogue import Case
+    from pt2e_ci.catalogue.cases import Case
     from pt2e_ci.suite.options import Settings
 
 # torch warns of its own deprecations on every release; they say nothing about the case.
@@ -41,99 +42,79 @@ def settings(pytestconfig: pytest.Config) -> Settings:
 @pytest.fixture(scope="session")
 def capabilities(pytestconfig: pytest.Config, settings: Settings) -> Capabilities:
     """Look at the machine, and leave the report's run line for the process that writes it."""
-    # Workers run side by side, and the cases are small: more threads would only fight, and round differently.
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     found = detect()
-    scratch_of(pytestconfig).write_run(_run_record(settings, found), found.missing(CAPABILITIES))
+    scratch_of(pytestconfig).write_run(
+        _run_record(settings, found, key_of_run(pytestconfig)), found.missing(CAPABILITIES)
+    )
     return found
 
 
 @pytest.fixture(scope="session")
-def home(settings: Settings) -> Home:
-    """Import the flow."""
-    return import_home(settings.cell.flow)
+def flow(settings: Settings, capabilities: Capabilities) -> Flow:
+    """Import the flow, and the user's representation if there is one; pattern graphs are kept from case to case."""
+    home = import_home(settings.cell.flow)
+    name = settings.representation
+    return Flow(
+        home,
+        load_representation(name) if name else None,
+        PatternGraphs(home),
+        settings.rounding,
+        (*capabilities.measurable, *settings.engines),
+    )
 
 
-@pytest.fixture(scope="session")
-def patterns(home: Home) -> PatternGraphs:
-    """Keep upstream's pattern graphs from one case to the next."""
-    return PatternGraphs(home)
-
-
-@pytest.fixture(scope="session")
-def representation(settings: Settings) -> Representation | None:
-    """Import the user's representation, if there is one."""
-    return load_representation(settings.representation) if settings.representation else None
-
-
-def test_case(
-    case: Case,
-    settings: Settings,
-    capabilities: Capabilities,
-    representation: Representation | None,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_case(case: Case, settings: Settings, capabilities: Capabilities, request: pytest.FixtureRequest) -> None:
     """Take one case through the flow; it fails where the outcome is not the expected one."""
     missing = capabilities.missing(case.needs)
+    traceback = complaint = None
     if missing:
-        reason = "; ".join(missing.values())
+        why = "; ".join(missing.values())
         required = sorted(missing.keys() & set(settings.required))
-        complaint = f"{', '.join(required)} required, and {reason}" if required else None
-        result = Result(case.name, case.family, Outcome.SKIP, reason=reason)
-        record = case_record(result, settings.expectations, complaint)
+        complaint = f"{', '.join(required)} required, and {why}" if required else None
+        found = Record(name=case.name, family=case.family, outcome=Outcome.SKIP, reason=reason("PQ046", missing=why))
     else:
-        result = run_case(
-            case,
-            request.getfixturevalue("home"),
-            settings.seed,
-            representation=representation,
-            patterns=request.getfixturevalue("patterns"),
-            rounding=Rounding(settings.rounding),
-            engines=capabilities.measurable,
-            enter=partial(scratch_of(request.config).note_stage, case.name),
-        )
-        record = case_record(result, settings.expectations)
+        enter = partial(scratch_of(request.config).note_stage, case.name)
+        found, traceback = run_case(case, request.getfixturevalue("flow"), settings.seed, enter)
+    record = held(found, settings, complaint)
     request.node.stash[RECORD_KEY] = record
-    _end(record, result)
+    _end(record, traceback)
 
 
-def _end(record: dict[str, Any], result: Result) -> None:
+def _end(record: Record, traceback: str | None) -> None:
     """Say to pytest how the case ended: fail on the unexpected, xfail on the known, skip, or pass."""
-    if record["complaint"] is not None:
-        detail = f" ({record['reason']})" if record["reason"] else ""
-        trace = f"\n\n{result.traceback}" if result.traceback else ""
-        pytest.fail(f"{record['name']}: {record['complaint']}{detail}{trace}", pytrace=False)
-    if record["known"] is not None:
-        pytest.xfail(f"{record['outcome']}: {record['reason']} [{record['known']['reason']}]")
-    if result.outcome is Outcome.SKIP:
-        pytest.skip(result.reason or "")
+    text = record.reason.text if record.reason else ""
+    if record.is_unexpected:
+        detail = f" ({text})" if text else ""
+        trace = f"\n\n{traceback}" if traceback else ""
+        pytest.fail(f"{record.name}: {record.complaint}{detail}{trace}", pytrace=False)
+    if record.known is not None:
+        pytest.xfail(f"{record.outcome}: {text} [{record.known.reason}]")
+    if record.outcome is Outcome.SKIP:
+        pytest.skip(text)
 
 
-def _run_record(settings: Settings, found: Capabilities) -> dict[str, Any]:
+def _run_record(settings: Settings, found: Capabilities, key: str) -> Run:
     """Return the report's run line."""
-    return {
-        "record": "run",
-        "schema": SCHEMA,
-        "cell": settings.cell.id(platform_tag()),
-        "listed": settings.cell.listed,
-        "torch": settings.cell.torch,
-        "torchao": installed("torchao"),
-        "flow": settings.cell.flow,
-        "machine": found.machine,
-        "emulated": found.emulated,
-        "engines": [*found.engines],
-        "xnnpack": found.xnnpack,
-        "cpu": found.cpu,
-        "build": found.build,
-        "python": ".".join(str(number) for number in sys.version_info[:3]),
-        "packages": {
-            distribution.name: distribution.version
-            for distribution in sorted(metadata.distributions(), key=lambda d: d.name.lower())
-        },
-        "required": [*settings.required],
-        "representation": settings.representation or "upstream",
-        "seed": settings.seed,
-        "started": now(),
-        "host": socket.gethostname(),
-        "reused": None,
-    }
+    packages = sorted(metadata.distributions(), key=lambda distribution: distribution.name.lower())
+    return Run(
+        cell=settings.cell.id(platform_tag()),
+        listed=settings.cell.listed,
+        torch=settings.cell.torch,
+        torchao=installed("torchao"),
+        flow=settings.cell.flow,
+        machine=found.machine,
+        emulated=found.emulated,
+        engines=[*found.engines],
+        xnnpack=found.xnnpack,
+        cpu=found.cpu,
+        build=found.build,
+        python=".".join(str(number) for number in sys.version_info[:3]),
+        packages={distribution.name: distribution.version for distribution in packages},
+        required=[*settings.required],
+        representation=settings.representation or "upstream",
+        seed=settings.seed,
+        started=now(),
+        host=socket.gethostname(),
+        key=key,
+    )

@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from pt2e_ci.cases.catalogue import UPSTREAM
-from pt2e_ci.cells import Cell, load_cells
+from pt2e_ci.catalogue.cases import UPSTREAM
+from pt2e_ci.cells.cell import Cell, load_cells
 
 SEED_PROCEDURE = Path(__file__).with_name("seed_procedure.py")
 

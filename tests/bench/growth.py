@@ -1,4 +1,4 @@
-"""How time and memory grow: with the number of cases, with the size of a tensor, and on a network that people ship.
+"""How time and memory grow: with the number of cases, with the size of a tensor, on a network, and in loops.
 
     python tests/bench/growth.py [--largest N] [--output DIR]
 
@@ -19,17 +19,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from networks import mobilenet_v2
+from networks import Branching, Looping, mobilenet_v2
 
-from pt2e_ci.cases.catalogue import CASES, Scheme
-from pt2e_ci.cells import current_cell
-from pt2e_ci.checks.numerics import Comparison
-from pt2e_ci.controls.integer import integer_representation
-from pt2e_ci.exact.oracle import run_exactly
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.homes import import_home
-from pt2e_ci.flows.patterns import PatternGraphs
-from pt2e_ci.running import run_case
+from pt2e_ci.catalogue.cases import CASES
+from pt2e_ci.cells.cell import current_cell
+from pt2e_ci.flow.capture import export
+from pt2e_ci.flow.exact import representation
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.flow.patterns import PatternGraphs
+from pt2e_ci.judge.numerics import Comparison
+from pt2e_ci.judge.verdict import InputSet, judge
+from pt2e_ci.pipeline import Clock, Flow, run_case
+from pt2e_ci.program.oracle import run_exactly
+from pt2e_ci.program.segments import Reading
 
 ROUNDS = 3
 STATISTICS = 5  # largest, mean, share that differs, histogram, and what is off the grid
@@ -62,14 +64,13 @@ def tensors(largest: int) -> str:
 
 
 def cases() -> str:
-    home = import_home(current_cell().flow)
-    patterns = PatternGraphs(home)
-    run_case(CASES[0], home, 0, patterns=patterns)
+    flow = flow_here()
+    run_case(CASES[0], flow, 0)
     lines = ["| Cases | Seconds | For each |", "| --- | --- | --- |"]
     count = 1
     while count <= 4 * len(CASES):
         chosen = [CASES[index % len(CASES)] for index in range(count)]
-        took = seconds(lambda: [run_case(case, home, 0, patterns=patterns) for case in chosen])  # noqa: B023
+        took = seconds(lambda: [run_case(case, flow, 0) for case in chosen])  # noqa: B023
         lines.append(f"| {count} | {took:.2f} | {took / count:.3f} |")
         count *= 2
     return "\n".join(lines) + "\n"
@@ -87,17 +88,38 @@ def network(size: int) -> str:
         return result
 
     graph = timed("export", lambda: export(model, inputs))
-    prepared = timed("prepare", lambda: home.prepare(graph, home.quantizer(Scheme.PER_TENSOR)))
+    prepared = timed("prepare", lambda: home.prepare(graph, home.xnnpack(is_per_channel=False)))
     prepared(*inputs)
     qdq = timed("convert", lambda: home.convert(prepared))
-    exact = timed("one exact run", lambda: run_exactly(qdq, inputs, runtime={}))
-    program = timed("integer representation", lambda: integer_representation(qdq))
+    exact = timed("one exact run", lambda: run_exactly(Reading(qdq), inputs, runtime={}))
+    program = timed("integer representation", lambda: representation(qdq))
     # But for the last bit of a float32, in which a program gives its levels' real numbers.
     same = torch.allclose(program(*inputs).double(), exact.outputs[0], rtol=2.0**-23, atol=0)
     lines = [f"| MobileNetV2, {size} x {size} | Seconds |", "| --- | --- |"]
     lines += [f"| {name} | {took:.1f} |" for name, took in made.items()]
     approximated = ", ".join(exact.approximated) or "nothing"
     return "\n".join(lines) + f"\n\nApproximated: {approximated}; exact and integer program agree: {same}.\n"
+
+
+def flow_here() -> Flow:
+    home = import_home(current_cell().flow)
+    return Flow(home, patterns=PatternGraphs(home))
+
+
+def higher_order() -> str:
+    """Judge models whose operators stand in the bodies of higher-order operators."""
+    flow, x = flow_here(), torch.arange(-32.0, 32.0).reshape(16, 4) / 16
+    sets = [InputSet("calibration", (x,)), InputSet("other", (x.flip(0),))]
+    lines = ["| Model | Converted in s | Judged in s |", "| --- | --- | --- |"]
+    for model in (Looping, Branching):
+        started = time.perf_counter()
+        stages = flow.convert(model().eval, (x,), lambda: flow.home.xnnpack(is_per_channel=False))
+        qdq = Clock().follow(stages)
+        reference = flow.represent(qdq).program
+        converted = time.perf_counter() - started
+        judged = seconds(lambda: judge(qdq, reference, sets))  # noqa: B023 - called at once
+        lines.append(f"| {model.__doc__} | {converted:.2f} | {judged:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -107,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = f"{network(224)}\n{tensors(arguments.largest)}\n{cases()}"
+    text = f"{network(224)}\n{higher_order()}\n{tensors(arguments.largest)}\n{cases()}"
     (arguments.output / "growth.md").write_text(text)
     print(text)
 

@@ -11,11 +11,12 @@ import copy
 import pytest
 import torch
 
-from pt2e_ci.cases.catalogue import UPSTREAM
-from pt2e_ci.cases.inputs import build_model, input_sets
-from pt2e_ci.cells import current_cell
-from pt2e_ci.flows.exporting import export
-from pt2e_ci.flows.homes import import_home
+from pt2e_ci.catalogue.cases import UPSTREAM
+from pt2e_ci.catalogue.inputs import build_model, input_sets
+from pt2e_ci.cells.cell import current_cell
+from pt2e_ci.flow.capture import export
+from pt2e_ci.flow.homes import import_home
+from pt2e_ci.plugins import load
 
 HOME = import_home(current_cell().flow)
 TESTS: dict[str, list] = {}
@@ -24,7 +25,7 @@ for case in UPSTREAM:
 
 
 def convert(graph, case, inputs, *, reference):
-    prepared = HOME.prepare(graph, HOME.quantizer(case.scheme))
+    prepared = HOME.prepare(graph, load("quantizers", case.quantizer.value)())
     prepared(*inputs)
     return HOME._flow.convert_pt2e(prepared, use_reference_representation=reference)
 

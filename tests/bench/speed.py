@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pt2e_ci.cases.catalogue import UPSTREAM
-from pt2e_ci.cells import current_cell
+from pt2e_ci.catalogue.cases import UPSTREAM
+from pt2e_ci.cells.cell import current_cell
 
 IMPORTS = {
     "torch.ao": "import torch, pytest, torch.ao.quantization.quantize_pt2e as _",

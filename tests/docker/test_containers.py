@@ -19,11 +19,11 @@ import docker
 import pytest
 from conftest import ROOT, is_required
 
-from pt2e_ci.cells import current_cell, load_cells
-from pt2e_ci.image import CONTAINER_LABEL, Image, _sources_of, build, build_command, native_platform
-from pt2e_ci.reports.platforms import differences
-from pt2e_ci.reports.record import read_report, read_whole_report
-from pt2e_ci.sources import host_sources
+from pt2e_ci.cells.cell import current_cell, load_cells
+from pt2e_ci.cells.sources import host_sources
+from pt2e_ci.matrix.image import CONTAINER_LABEL, Image, _sources_of, build, build_command, native_platform
+from pt2e_ci.record.report import read_report, read_whole_report
+from pt2e_ci.views.platforms import differences
 
 CLI = [sys.executable, "-m", "pt2e_ci", "image"]
 LIMIT = 1_050_000_000
@@ -120,12 +120,13 @@ def test_container_gives_what_the_host_gives(engine, options, built, whole_run, 
     done = image("run", *options)
     assert done.returncode == 0, done.stderr
     inside, outside = read_whole_report(tmp_path / f"{built.cell_ids[0]}.jsonl"), whole_run.report
-    assert inside.run["cell"] == outside.run["cell"]
-    for field in ("outcome", "digest", "numerics", "structure"):
-        assert {case["name"]: case[field] for case in inside.cases} == {
-            case["name"]: case[field] for case in outside.cases
-        }
-    assert inside.run["build"] == outside.run["build"]
+    assert inside.run.cell == outside.run.cell
+    here, there = (
+        {one.name: (one.outcome, one.digest, one.numerics, one.structure) for one in report.cases}
+        for report in (outside, inside)
+    )
+    assert there == here
+    assert inside.run.build == outside.run.build
     assert not containers(engine)
 
 
@@ -156,7 +157,7 @@ def test_report_leaves_through_a_folder(container, built, tmp_path):
     volumes = {str(tmp_path / "reports"): {"bind": "/reports", "mode": "rw"}}
     one = container("add", volumes=volumes, user=f"{os.getuid()}:{os.getgid()}", read_only=True, tmpfs={"/tmp": ""})
     assert one.wait()["StatusCode"] == 0, one.logs().decode()
-    assert read_whole_report(tmp_path / "reports" / f"{built.cell_ids[0]}.jsonl").cases[0]["outcome"] == "pass"
+    assert read_whole_report(tmp_path / "reports" / f"{built.cell_ids[0]}.jsonl").cases[0].outcome == "pass"
 
 
 def test_folder_of_another_user_is_one_line(container, tmp_path):
@@ -197,7 +198,7 @@ def test_sigterm_keeps_what_is_whole(engine, built, container, tmp_path):
     (path,) = (tmp_path / "reports").iterdir()
     assert path.name == f"{built.cell_ids[0]}.jsonl.partial"
     report = read_report(path)
-    assert len(report.cases) < report.end["selected"]
+    assert len(report.cases) < report.end.selected
 
 
 def test_a_command_that_is_no_case_is_one_line(container):
@@ -290,7 +291,7 @@ def test_nothing_of_the_building_is_left(engine, built):
 
 def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, checkout, tmp_path):
     """The layers of the system, of torch and of the locked packages stay: nothing is downloaded for them."""
-    with (checkout / "pt2e_ci" / "cases" / "models.py").open("a") as file:
+    with (checkout / "pt2e_ci" / "catalogue" / "models.py").open("a") as file:
         file.write("# edited\n")
     (tmp_path / "sources").mkdir()
     command = build_command(built, checkout, None, tmp_path / "sources")
@@ -372,7 +373,7 @@ def test_architectures_agree(engine, tmp_path):
             done = image(*command)
             assert done.returncode == 0, done.stdout + done.stderr
     reports = [read_whole_report(path) for path in sorted(tmp_path.glob("*.jsonl"))]
-    assert [report.run["machine"] for report in reports] == ["aarch64", "x86_64"]
+    assert [report.run.machine for report in reports] == ["aarch64", "x86_64"]
     # It is undefined in C++, and each CPU has its own way with it.
     arm, x86 = "mismatch, 137 LSB from exact on aarch64", "mismatch, 177 LSB from exact on x86_64"
     assert [line.replace(" (emulated)", "") for line in differences(reports)] == [

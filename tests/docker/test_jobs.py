@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pt2e_ci.cells import PLATFORMS, load_cells
-from pt2e_ci.reports.record import read_whole_report
+from pt2e_ci.cells.cell import PLATFORMS, load_cells
+from pt2e_ci.record.report import read_whole_report
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 ACT = Path(__file__).with_name("act")
@@ -71,7 +71,7 @@ def test_act_runs_a_cell_as_nox_does(engine, tmp_path, platform):
     session = [sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "-s", "test-2.4", "--", *options]
     subprocess.run(session, check=True, capture_output=True)
     here = read_whole_report(tmp_path / "here.jsonl")
-    assert [(one["name"], one["outcome"], one["digest"]) for one in job.cases] == [
-        (one["name"], one["outcome"], one["digest"]) for one in here.cases
+    assert [(one.name, one.outcome, one.digest) for one in job.cases] == [
+        (one.name, one.outcome, one.digest) for one in here.cases
     ]
-    assert job.run["emulated"] == (platform == "linux/arm64")
+    assert job.run.emulated == (platform == "linux/arm64")

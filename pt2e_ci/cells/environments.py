@@ -1,0 +1,167 @@
+"""The environment of a cell: made by uv of what the cell's lock holds, and kept while that stays the same.
+
+A file in it says what it was made of. It is written last, so that an environment whose making was stopped has none.
+What is installed beside the lock (`extras`) is not kept: it is removed before each run, and installed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pt2e_ci.cells.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH
+from pt2e_ci.cells.sources import SETTING, host_sources
+from pt2e_ci.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pt2e_ci.cells.cell import Cell
+    from pt2e_ci.cells.sources import Sources
+
+_MADE_OF = "pt2e-ci.json"
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter: its minor release, its path, and what to say of the choice, if anything."""
+
+    version: str
+    path: str
+    note: str | None = None
+
+
+def find_python(uv: str, cell: Cell, folder: Path | None = None) -> Python:
+    """Return the interpreter that a cell runs on here: the preferred one, which uv may fetch, or another of its list.
+
+    What the environment in `folder` is made of will do, where there is one: nothing is fetched again and again.
+
+    Raises:
+        InputError: there is none of them, and none can be fetched.
+
+    """
+    if path := _find(uv, cell.python):
+        return Python(cell.python, path)
+    kept = (_read(folder) or {}).get("python") if folder else None
+    if kept and kept["version"] in cell.pythons and os.path.exists(kept["path"]):  # noqa: PTH110
+        return Python(**kept)
+    fetched = subprocess.run([uv, "python", "install", cell.python], capture_output=True, text=True, check=False)  # noqa: S603
+    if not fetched.returncode and (path := _find(uv, cell.python)):
+        return Python(cell.python, path, f"uv has fetched Python {cell.python}")
+    for version in cell.pythons[1:]:
+        if path := _find(uv, version):
+            note = f"Python {cell.python} is not to be had here: cell {cell.name} runs on {version}"
+            return Python(version, path, note)
+    raise InputError(
+        f"cell {cell.name} runs on Python {' or '.join(cell.pythons)}: none is on this machine, and uv could not"
+        " fetch one: install one of them"
+    )
+
+
+def _find(uv: str, version: str) -> str | None:
+    """Return the path of an interpreter of a minor release that is on this machine, PATH and uv's own folder."""
+    command = [uv, "python", "find", "--no-python-downloads", "--no-project", version]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - uv, with our arguments
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an environment is made of.
+
+    Attributes:
+        cell: whose lock it holds.
+        python: the interpreter that it is made of.
+        root: the checkout that is installed in it, editable.
+        sources: where torch and all else come from.
+        groups: requirements that belong to it beside the lock.
+
+    """
+
+    cell: Cell
+    python: Python
+    root: Path
+    sources: Sources
+    groups: Sequence[str] = ()
+
+
+def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence[str] = ()) -> Path:
+    """Make a cell's environment in a folder, or keep the one that is there; return its interpreter.
+
+    `uv` runs uv with arguments, and raises if it fails. `extras` are requirements that this run wants beside what the
+    environment is made of, as pip reads them.
+    """
+    cell, python, root, sources = recipe.cell, recipe.python, recipe.root, recipe.sources
+    interpreter = folder / "bin" / "python"
+    wanted = _made_of(recipe)
+    options = ("--python", str(interpreter))
+    kept = _read(folder)
+    added = _added(folder, kept) if kept and kept["made_of"] == wanted and interpreter.exists() else None
+    if added is None:
+        uv("venv", "--quiet", "--clear", "--no-project", "--python", python.path, str(folder))
+        install = ("pip", "install", *options, *sources.uv_arguments())
+        lock = LOCKS / cell.name
+        uv(*install, "--require-hashes", "--no-deps", "-r", str(lock / DEPENDENCIES), "-r", str(BUILD_LOCK))
+        try:
+            # With its dependencies: all of a CPU build's are there by now, and a CUDA build brings its own.
+            uv(*install, "-r", str(lock / TORCH))
+        except Exception as error:
+            raise InputError(
+                f"torch {cell.torch} could not be installed for Python {python.version}: set {SETTING} to an index"
+                " that has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
+            ) from error
+        uv("pip", "install", *options, "--no-build-isolation", "--no-deps", "-e", str(root))
+        if recipe.groups:
+            uv(*install, *recipe.groups)
+        kept_python = {"version": python.version, "path": python.path}
+        text = json.dumps({"made_of": wanted, "python": kept_python, "packages": _packages(folder)})
+        (folder / _MADE_OF).write_text(text, encoding="utf-8")
+    elif added:
+        uv("pip", "uninstall", "--quiet", *options, *added)
+    if extras:
+        # What is built of a folder is built again: uv would take an edited one for what it was.
+        uv("pip", "install", *options, *sources.uv_arguments(), "--refresh", *extras)
+    return interpreter
+
+
+def _made_of(recipe: Recipe) -> str:
+    digest = hashlib.sha256()
+    lock = LOCKS / recipe.cell.name
+    for path in (lock / TORCH, lock / DEPENDENCIES, BUILD_LOCK, recipe.root / "pyproject.toml"):
+        digest.update(path.read_bytes())
+    # Where torch would come from now, and not what answers now: an environment outlives the network.
+    chosen = (host_sources(), os.environ.get(SETTING))
+    python = (recipe.python.version, os.path.realpath(recipe.python.path))
+    digest.update(repr((*python, str(recipe.root), chosen, [*recipe.groups])).encode())
+    return digest.hexdigest()
+
+
+def _read(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = json.loads((folder / _MADE_OF).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _packages(folder: Path) -> dict[str, str]:
+    """Return a digest of what each package of an environment has installed, by name."""
+    paths = [str(path) for path in folder.glob("lib/python*/site-packages")]
+    return {
+        one.name: hashlib.sha256((one.read_text("RECORD") or one.version).encode()).hexdigest()
+        for one in metadata.distributions(path=paths)
+    }
+
+
+def _added(folder: Path, kept: Mapping[str, Any]) -> list[str] | None:
+    """Name the packages that an earlier run has added; None if it has changed or removed one of the lock's."""
+    here, made = _packages(folder), kept["packages"]
+    if any(here.get(name) != digest for name, digest in made.items()):
+        return None
+    return sorted(here.keys() - made.keys())

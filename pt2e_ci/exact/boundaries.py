@@ -1,0 +1,27 @@
+"""Boundaries: the least integer that each level begins at. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+_LIMIT = 2**62
+
+
+def beginnings(turns: Sequence[tuple[int, bool]], scale: Fraction, unit: Fraction, offset: Fraction) -> list[int]:
+    """Return the least integer of each level: the first whose real value, ``unit * integer + offset``, is at its turn.
+
+    `turns` is where each level begins, in half steps of `scale`, and whether that very point belongs to it. What lies
+    beyond int64 is held to 2^62, which no accumulator reaches.
+    """
+    steps, shift = scale / unit, offset / unit
+    factor, constant = steps.numerator * shift.denominator, 2 * steps.denominator * shift.numerator
+    divisor = 2 * steps.denominator * shift.denominator
+    found = []
+    for half_steps, belongs in turns:
+        integer, rest = divmod(half_steps * factor - constant, divisor)
+        found.append(max(-_LIMIT, min(_LIMIT, integer if belongs and not rest else integer + 1)))
+    return found

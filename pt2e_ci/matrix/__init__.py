@@ -1,0 +1,1 @@
+"""Cells side by side: as jobs of this machine, as images, and as jobs of GitHub Actions."""

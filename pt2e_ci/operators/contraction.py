@@ -1,0 +1,143 @@
+"""Operators that sum products of two operands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from pt2e_ci.exact.reals import Real, common_unit, product
+from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, operand
+from pt2e_ci.operators.row import Kind, Row, Rule, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pt2e_ci.operators.integers import Builder
+
+aten = torch.ops.aten
+
+
+def linear(input: Real, weight: Real, bias: Real | None = None) -> Real:
+    """``input @ weight.T + bias``."""
+    result = product(input, weight, F.linear, weight.shape[-1])
+    return result if bias is None else result.plus(bias)
+
+
+def convolution(
+    input: Real,
+    weight: Real,
+    bias: Real | None = None,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int | str = 0,
+    dilation: Sequence[int] | int = 1,
+    groups: int = 1,
+) -> Real:
+    """Cross-correlation over one or two spatial dimensions, zeros (the real number) beyond the edges."""
+    dimensions = len(weight.shape) - 2
+    function = F.conv1d if dimensions == 1 else F.conv2d
+
+    def convolve(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return function(x, w, None, stride, padding, dilation, groups)
+
+    result = product(input, weight, convolve, math.prod(weight.shape[1:]))
+    return result if bias is None else result.plus(bias.map(lambda b: b.reshape(-1, *[1] * dimensions)))
+
+
+def matmul(self: Real, other: Real) -> Real:
+    """``self @ other``."""
+    return product(self, other, torch.matmul, self.shape[-1])
+
+
+def linear_integers(builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None) -> Integers:
+    """Multiply by a quantized weight, and add the bias to what the sums stand for."""
+    if isinstance(weight, GroupedWeight):
+        return _contract_groups(builder, input, weight, bias)
+    return _contract(builder, input, weight, bias, aten.linear.default, -1)
+
+
+def conv2d_integers(
+    builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
+) -> Integers:
+    """Convolve with a quantized weight. The zero point is subtracted already, so padding with 0 is right."""
+    padding = options.get("padding", (0, 0))
+    by_name = isinstance(padding, str)
+    target = aten.conv2d.padding if by_name else aten.conv2d.default
+    stride, dilation = ([*options.get(name, (1, 1))] for name in ("stride", "dilation"))
+    rest = (None, stride, padding if by_name else [*padding], dilation, options.get("groups", 1))
+    return _contract(builder, input, weight, bias, target, -3, *rest)
+
+
+def _contract(
+    builder: Builder, x: Any, weight: Any, bias: torch.Tensor | None, target: Any, axis: int, *rest: Any
+) -> Integers:
+    whole = isinstance(x, Integers) and replace(x, runtime=None).is_plain
+    if not isinstance(weight, Weight) or not whole or isinstance(bias, Weight | Integers):
+        raise NoIntegerFormError
+    levels = builder.weight_levels(weight)
+    count = math.prod(weight.levels.shape[1:])
+    channels = weight.levels.shape[0]
+    scales = weight.scales * channels if len(weight.scales) == 1 else weight.scales
+    offsets = (Fraction(0),) * channels if bias is None else builder.bias(bias, x, scales)
+    node = builder.accumulator(builder.call(target, x.node, builder.constant(levels), *rest))
+    units = tuple(builder.product_unit(x.units[0], scale) for scale in scales)
+    return Integers(node, units, x.largest * int(levels.abs().max()) * count, axis, offsets, runtime=x.runtime)
+
+
+def _contract_groups(builder: Builder, x: Any, weight: GroupedWeight, bias: torch.Tensor | None) -> Integers:
+    """Multiply group by group, and add up in a unit that all groups' scales are whole multiples of."""
+    if not isinstance(x, Integers) or not replace(x, runtime=None).is_plain:
+        raise NoIntegerFormError
+    rows, length = weight.levels.shape
+    groups = length // weight.size
+    levels = weight.levels.to(torch.int64)
+    if weight.zero_points is not None:
+        levels = levels - weight.zero_points.to(torch.int64).repeat_interleave(weight.size, 1)
+    scales = [Fraction(scale) for scale in weight.scales.flatten().tolist()]
+    unit = common_unit(scales)
+    factors = [int(scale / unit) for scale in scales]
+    largest = x.largest * int(levels.abs().max()) * length * max(factors)
+    # (..., length) to (groups, tokens, size), times (groups, size, rows), each group then in the common unit.
+    tokens = builder.call(aten.reshape.default, x.node, [-1, groups, weight.size])
+    by_group = levels.reshape(rows, groups, weight.size).permute(1, 2, 0).contiguous()
+    sums = builder.call(aten.matmul.default, builder.call(aten.transpose.int, tokens, 0, 1), by_group)
+    in_unit = builder.call(
+        aten.mul.Tensor, builder.accumulator(sums), torch.tensor(factors).reshape(rows, groups, 1).permute(1, 2, 0)
+    )
+    total = builder.call(aten.sum.dim_IntList, in_unit, [0])
+    node = builder.call(aten.reshape.default, total, [*builder.shapes[0][:-1], rows])
+    units = (builder.product_unit(x.units[0], unit),) * rows
+    offsets = (Fraction(0),) * rows if bias is None else builder.bias(bias, x, units)
+    return Integers(node, units, largest, -1, offsets, runtime=x.runtime)
+
+
+def matmul_integers(builder: Builder, self: Any, other: Any) -> Integers:
+    """Multiply two matrices."""
+    self, other = operand(builder, self), operand(builder, other)
+    node = builder.call(aten.matmul.default, self.node, other.node)
+    unit = builder.product_unit(self.units[0], other.units[0])
+    return Integers(node, (unit,), self.largest * other.largest * builder.shapes[0][-1])
+
+
+_CONV: dict[str, Any] = {"family": "conv", "rule": Rule.CONTRACTION}
+_PRODUCT: dict[str, Any] = {"family": "linear", "rule": Rule.CONTRACTION}
+
+ROWS = (
+    Row(("linear",), Kind.CONTRACTION, exact=linear, integer=linear_integers, **_PRODUCT),
+    Row(("matmul",), Kind.CONTRACTION, exact=matmul, integer=matmul_integers, **_PRODUCT),
+    Row(("conv1d",), Kind.CONTRACTION, exact=convolution, **_CONV),
+    Row(("conv2d",), Kind.CONTRACTION, exact=convolution, integer=conv2d_integers, **_CONV),
+    *plain(Kind.CONTRACTION, "mm bmm _int_mm einsum", **_PRODUCT),
+    *plain(Kind.CONTRACTION, "addmm baddbmm", operands=(1, 2), **_PRODUCT),
+    *plain(Kind.CONTRACTION, "addmv", operands=(1, 2)),
+    *plain(
+        Kind.CONTRACTION,
+        "conv3d convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d",
+        **_CONV,
+    ),
+    *plain(Kind.CONTRACTION, "dot mv bilinear scaled_dot_product_attention"),
+)

@@ -1,0 +1,114 @@
+"""Operators that work element by element."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+
+from pt2e_ci.exact.reals import Real, common_unit, constant, product, rational
+from pt2e_ci.operators.integers import LIMIT, Integers, NoIntegerFormError, operand
+from pt2e_ci.operators.row import Kind, Row, Rule, plain
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pt2e_ci.operators.integers import Builder
+
+aten = torch.ops.aten
+
+
+def add(self: Real, other: Real | float, alpha: float = 1) -> Real:
+    """``self + alpha * other``."""
+    other = other if isinstance(other, Real) else constant(other, self)
+    return self.plus(other.times(rational(alpha)))
+
+
+def sub(self: Real, other: Real | float, alpha: float = 1) -> Real:
+    """``self - alpha * other``."""
+    return add(self, other, -alpha)
+
+
+def mul(self: Real, other: Real | float) -> Real:
+    """``self * other``."""
+    return product(self, other, torch.mul, 1) if isinstance(other, Real) else self.times(rational(other))
+
+
+def clamp(self: Real, min: float | None = None, max: float | None = None) -> Real:
+    """Each number, or the bound that it is beyond."""
+    if min is not None and min != -math.inf:
+        self = constant(min, self).where(self.is_below(rational(min)), self)
+    if max is not None and max != math.inf:
+        self = self.where(self.is_below(rational(max)), constant(max, self))
+    return self
+
+
+def relu(self: Real) -> Real:
+    """Return the larger of each number and 0."""
+    return clamp(self, 0)
+
+
+def hardtanh(self: Real, min_val: float = -1, max_val: float = 1) -> Real:
+    """Clamp to [min_val, max_val]."""
+    return clamp(self, min_val, max_val)
+
+
+def in_units(builder: Builder, value: Integers, unit: Fraction) -> Integers:
+    """Express integers in a unit that theirs is a whole multiple of."""
+    factor = int(value.units[0] / unit)
+    if value.largest * factor >= LIMIT // 2:
+        raise NoIntegerFormError
+    node = builder.call(aten.mul.Tensor, value.node, factor) if factor != 1 else value.node
+    return Integers(node, (unit,), value.largest * factor)
+
+
+def add_integers(builder: Builder, self: Any, other: Any) -> Integers:
+    """Bring both operands to a common unit, and add."""
+    self, other = operand(builder, self), operand(builder, other)
+    unit = common_unit((self.units[0], other.units[0]))
+    a, b = in_units(builder, self, unit), in_units(builder, other, unit)
+    return Integers(builder.call(aten.add.Tensor, a.node, b.node), (unit,), a.largest + b.largest)
+
+
+def mul_integers(builder: Builder, self: Any, other: Any) -> Integers:
+    """Multiply, or scale by a number above 0."""
+    self = operand(builder, self)
+    if isinstance(other, int | float) and other > 0:
+        return replace(self, units=(self.units[0] * Fraction(other),))
+    other = operand(builder, other)
+    node = builder.call(aten.mul.Tensor, self.node, other.node)
+    return Integers(node, (builder.product_unit(self.units[0], other.units[0]),), self.largest * other.largest)
+
+
+def relu_integers(builder: Builder, self: Any) -> Integers:
+    """Clamp below at the real number 0."""
+    return hardtanh_integers(builder, self, 0, math.inf)
+
+
+def hardtanh_integers(builder: Builder, self: Any, min_val: float = -1, max_val: float = 1) -> Integers:
+    """Clamp to real numbers, when the result is quantized."""
+    if not isinstance(self, Integers) or not (self.low is self.high is self.runtime is None):
+        raise NoIntegerFormError
+    high = None if max_val == math.inf else Fraction(max_val)
+    return replace(self, low=Fraction(min_val), high=high)
+
+
+ROWS = (
+    Row(("add",), Kind.ELEMENTWISE, exact=add, integer=add_integers, rule=Rule.PAIRS),
+    Row(("sub", "subtract"), Kind.ELEMENTWISE, exact=sub, rule=Rule.PAIRS),
+    Row(("mul", "multiply"), Kind.ELEMENTWISE, exact=mul, integer=mul_integers, rule=Rule.PAIRS),
+    *plain(Kind.ELEMENTWISE, "rsub div truediv divide maximum minimum"),
+    Row(("relu",), Kind.ACTIVATION, exact=relu, integer=relu_integers, rule=Rule.VALUES, on_input_grid=True),
+    Row(("hardtanh",), Kind.ACTIVATION, exact=hardtanh, integer=hardtanh_integers, rule=Rule.VALUES),
+    Row(("clamp",), Kind.NEUTRAL, exact=clamp, rule=Rule.VALUES),
+    *plain(
+        Kind.NEUTRAL,
+        """clamp_min clamp_max clip round floor ceil trunc neg abs where masked_fill bitwise_and bitwise_or bitwise_xor
+        bitwise_left_shift bitwise_right_shift lshift rshift floor_divide floordiv remainder fmod mod nan_to_num
+        bucketize searchsorted reciprocal copy fill""",
+    ),
+    *plain(Kind.MASK, "sign sgn eq ne lt le gt ge logical_and logical_or logical_not isnan isinf isfinite"),
+)

@@ -1,0 +1,310 @@
+"""Runs a Q/DQ program in real-number arithmetic."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Interpreter, Node
+from torch.utils._pytree import tree_flatten, tree_map
+
+from pt2e_ci.exact.levels import to_levels
+from pt2e_ci.exact.reals import NoExactFormError, Real, product, scaled
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.operators.names import name_of
+from pt2e_ci.operators.row import Kind
+from pt2e_ci.program.segments import Dequantize, Operation, Quantize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pt2e_ci.program.segments import Grid, Reading
+
+
+@dataclass
+class Exact:
+    """What a program gives in real-number arithmetic.
+
+    Attributes:
+        outputs: the leaves of its output, tensors as float64: real numbers, rounded once.
+        levels: the levels that each quantize node gives, int64.
+        approximated: operators without an exact form, which were computed in float64.
+
+    """
+
+    outputs: list[Any] = field(default_factory=list)
+    levels: dict[Node, torch.Tensor] = field(default_factory=dict)
+    approximated: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a Q/DQ program and exact arithmetic made of one input set: engines are held against it.
+
+    Attributes:
+        inputs: the input set.
+        levels: the Q/DQ program's own levels, by quantize node.
+        exact: the exact ones of the operands that it had there.
+        outputs: the exact outputs.
+        steps: the step of each output's grid; None for one that is on none.
+
+    """
+
+    inputs: list[Any]
+    levels: dict[Node, torch.Tensor]
+    exact: dict[Node, torch.Tensor]
+    outputs: list[Any]
+    steps: list[Any]
+
+
+def run_exactly(
+    reading: Reading,
+    inputs: Iterable[Any],
+    *,
+    runtime: Mapping[Node, Any],
+    operands: Mapping[Node, torch.Tensor] | None = None,
+    rounding: Rounding = Rounding.HALF_EVEN,
+) -> Exact:
+    """Run a Q/DQ program on real numbers.
+
+    Args:
+        reading: the program; not changed.
+        inputs: its float inputs.
+        runtime: the values of the nodes that `Reading.runtime` names: scales and zero points that the program
+            works out from its input are taken as it had them.
+        operands: levels to go on with after a quantize node, in place of the exact ones: with a program's own
+            levels, `Exact.levels` says what each operator should have made of the operands that it had.
+        rounding: how a real number of steps becomes a whole one.
+
+    """
+    runner = _Runner(reading, runtime, operands or {}, rounding)
+    with torch.no_grad():
+        output = runner.run(*[Real.of_floats(value) if _is_float(value) else value for value in inputs])
+    leaves = tree_flatten(output)[0]
+    runner.exact.outputs = [leaf.floats() if isinstance(leaf, Real) else leaf for leaf in leaves]
+    return runner.exact
+
+
+class _Runner(Interpreter):
+    """Goes through the items of a reading with `Real` where a program has float tensors."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        runtime: Mapping[Node, Any],
+        operands: Mapping[Node, torch.Tensor],
+        rounding: Rounding,
+    ) -> None:
+        super().__init__(reading.program)
+        self.exact = Exact()
+        self._items = reading.items
+        self._runtime = runtime
+        self._operands = operands
+        self._rounding = rounding
+
+    def run_node(self, n: Node) -> Any:
+        if n in self._runtime:
+            return self._runtime[n]
+        item = self._items[n]
+        if isinstance(item, Quantize):
+            return self._operands.get(n, self._quantize(item))
+        if isinstance(item, Dequantize):
+            return _dequantize(self._value(item.source).to(torch.int64), self._known(item.grid))
+        return self._operate(item) if isinstance(item, Operation) else super().run_node(n)
+
+    def _quantize(self, item: Quantize) -> torch.Tensor:
+        real = self._value(item.source)
+        try:
+            levels = _quantize(
+                real if isinstance(real, Real) else Real.of_floats(real), self._known(item.grid), self._rounding
+            )
+        except NoExactFormError:
+            levels = self._approximate(item).to(torch.int64)
+        self.exact.levels[item.node] = levels
+        return levels
+
+    def _operate(self, item: Operation) -> Any:
+        """Compute an operator exactly, or in float64 where it has no exact form on these operands."""
+        node = item.node
+        if item.kind is Kind.STATISTIC and node.users and all(user in self._runtime for user in node.users):
+            return None  # a range, from which come scales that are given
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        if not any(isinstance(leaf, Real) for leaf in tree_flatten((args, kwargs))[0]):
+            return super().run_node(node)
+        try:
+            return self._exactly(item, args, kwargs)
+        except NoExactFormError:
+            return self._approximate(item)
+
+    def _exactly(self, item: Operation, args: Any, kwargs: Any) -> Any:
+        """Compute an operator exactly.
+
+        Raises:
+            NoExactFormError: it cannot be: this operator, this overload of it, or on these operands.
+
+        """
+        row = item.row
+        if row is None:
+            raise NoExactFormError(item.name)
+        if item.name == "getitem" and not isinstance(args[0], Real):
+            return args[0][args[1]]
+        if (row.moves or row.leaves) and isinstance(args[0], Real):
+            return self._moved(item, args, kwargs)
+        if row.exact is None:
+            raise NoExactFormError(item.name)
+        # By the names of its schema; a function of Python has none, and takes the same in the same order.
+        named = {key.removeprefix("_"): self._real(value) for key, value in item.arguments.items()}
+        positional = () if named else [self._real(value) for value in item.node.args]
+        try:
+            bound = inspect.signature(row.exact).bind(*positional, **(named or item.node.kwargs))
+        except TypeError:
+            raise NoExactFormError(f"{item.name} with other arguments") from None
+        if not isinstance(next(iter(bound.arguments.values())), Real | list):
+            raise NoExactFormError(f"{item.name} of other operands")
+        return row.exact(*bound.args, **bound.kwargs)
+
+    def _moved(self, item: Operation, args: Any, kwargs: Any) -> Any:
+        dtypes = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)]
+        if not all(dtype.is_floating_point for dtype in dtypes):
+            raise NoExactFormError(f"{item.name} to integers")
+        if item.row is not None and item.row.leaves:
+            return args[0]
+        moved = [self._call(item.node, (term.integers, *args[1:]), kwargs) for term in args[0].terms]
+        return args[0].of_parts(moved)
+
+    def _approximate(self, item: Operation | Quantize) -> Any:
+        """Compute an operator in float64, or in float32 where it will have nothing else."""
+        args, kwargs = self.fetch_args_kwargs_from_env(item.node)
+        try:
+            result = self._call(item.node, *tree_map(partial(_as_float, torch.float64), (args, kwargs)))
+        except Exception:  # such as a product with a float32 that is the module's own
+            result = self._call(item.node, *tree_map(partial(_as_float, torch.float32), (args, kwargs)))
+        if isinstance(item, Quantize) or any(_is_float(leaf) for leaf in tree_flatten(result)[0]):
+            self.exact.approximated.append(item.name if isinstance(item, Operation) else name_of(item.node.target))
+        return tree_map(lambda value: Real.of_floats(value, exact=False) if _is_float(value) else value, result)
+
+    def _call(self, node: Node, args: Any, kwargs: Any) -> Any:
+        """Call what a node calls, on other values."""
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        target = self.module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+        return target(*args, **kwargs)
+
+    def _value(self, argument: Any) -> Any:
+        return self.env[argument] if isinstance(argument, Node) else argument
+
+    def _real(self, argument: Any) -> Any:
+        """Return an argument's value, numbers and float tensors as `Real` where a tensor is meant."""
+        if isinstance(argument, list | tuple) and any(isinstance(item, Node) for item in argument):
+            return [self._real(item) for item in argument]
+        value = self._value(argument)
+        if isinstance(argument, Node) and isinstance(value, torch.Tensor):
+            return Real.of_floats(value) if _is_float(value) else Real.of_integers(value, Fraction(1))
+        return value
+
+    def _known(self, grid: Grid) -> _Known:
+        """Return a grid as it is in this run."""
+        scales, points = (self._numbers(given) for given in (grid.scales, grid.zero_points))
+        return _Known(grid, scales, points or [0.0] * len(scales))
+
+    def _numbers(self, given: Sequence[float] | Node) -> list[float]:
+        if not isinstance(given, Node):
+            return [*given]
+        value = self.env[given]
+        numbers: list[float] = torch.as_tensor(value).to(torch.float64).flatten().tolist()
+        return numbers
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A grid and its numbers in one run."""
+
+    grid: Grid
+    scales: list[float]
+    points: list[float]
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return self.grid.low, self.grid.high
+
+    def blocks(self, shape: torch.Size) -> torch.Tensor:
+        """Return the number of the block that each element is in."""
+        sizes = self.grid.blocks or ()
+        counts = [length // size for length, size in zip(shape, sizes, strict=True)]
+        numbers = torch.arange(math.prod(counts)).reshape(counts)
+        for dimension, size in enumerate(sizes):
+            numbers = numbers.repeat_interleave(size, dimension)
+        return numbers
+
+
+def _quantize(real: Real, known: _Known, rounding: Rounding) -> torch.Tensor:
+    """Return levels.
+
+    Raises:
+        NoExactFormError: a zero point is no level, and so neither is its sum with one, which kernels make one in ways
+            of their own.
+
+    """
+    if any(point != round(point) for point in known.points):
+        raise NoExactFormError("a quantize operator with a zero point between levels")
+    pairs = [(Fraction(scale), int(point)) for scale, point in zip(known.scales, known.points, strict=True)]
+    axis = known.grid.axis
+    if known.grid.blocks is not None:
+        blocks = known.blocks(real.shape)
+        levels = torch.empty(real.shape, dtype=torch.int64)
+        for index, (scale, point) in enumerate(pairs):
+            inside = blocks == index
+            levels[inside] = to_levels(real.map(partial(_masked, inside)), scale, point, known.bounds, rounding)
+        return levels
+    if axis is None:
+        return to_levels(real, *pairs[0], known.bounds, rounding)
+    channels = [
+        to_levels(real.map(partial(_select, axis, index)), scale, point, known.bounds, rounding)
+        for index, (scale, point) in enumerate(pairs)
+    ]
+    return torch.stack(channels, axis)
+
+
+def _masked(mask: torch.Tensor, integers: torch.Tensor) -> torch.Tensor:
+    return integers[mask]
+
+
+def _select(axis: int, index: int, integers: torch.Tensor) -> torch.Tensor:
+    return integers.select(axis, index)
+
+
+def _dequantize(levels: torch.Tensor, known: _Known) -> Real:
+    points, axis = torch.tensor(known.points, dtype=torch.float64), known.grid.axis
+    if known.grid.blocks is not None:
+        blocks = known.blocks(levels.shape)
+        scales = torch.tensor(known.scales, dtype=torch.float64)
+        return product(_shifted(levels, points[blocks]), Real.of_floats(scales[blocks]), torch.mul, 1)
+    if axis is None:
+        return _shifted(levels, points[0]).times(Fraction(known.scales[0]))
+    shape = [1] * levels.dim()
+    shape[axis] = -1
+    steps = [Fraction(scale) for scale in known.scales]
+    shifted = _shifted(levels, points.reshape(shape))
+    first, *others = (scaled(term.integers, steps, axis).times(term.unit) for term in shifted.terms)
+    return reduce(Real.plus, others, first)
+
+
+def _shifted(levels: torch.Tensor, zero_points: torch.Tensor) -> Real:
+    """Return levels less zero points, which may lie between levels."""
+    if bool((zero_points == zero_points.round()).all()):
+        return Real.of_integers(levels - zero_points.to(torch.int64), Fraction(1))
+    return Real.of_integers(levels, Fraction(1)).plus(Real.of_floats(-zero_points))
+
+
+def _as_float(dtype: torch.dtype, value: Any) -> Any:
+    value = value.floats() if isinstance(value, Real) else value
+    return value.to(dtype) if _is_float(value) else value
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()

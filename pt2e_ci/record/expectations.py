@@ -1,0 +1,246 @@
+"""What is known to fail, by case and cell, read from expectations.toml."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from pt2e_ci.cells.cell import Cell, FlowName
+from pt2e_ci.errors import InputError
+from pt2e_ci.files import read_toml
+from pt2e_ci.record.outcomes import Outcome, Stage
+from pt2e_ci.record.records import Case, Known, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EXPECTATIONS_FILE = Path(__file__).with_name("expectations.toml")
+
+Text = Annotated[str, Meta(pattern=r"\S")]
+Limit = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+# Words that were written once: what to write now.
+_ONCE = {"vacuous": "write 'float' for what is computed in float, 'unquantized' for what the quantizer left out"}
+_JUDGED = ("reference_vs_qdq", "reference_vs_exact")
+
+
+class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="outcome"):
+    """One known defect: which cases, in which cells, with which outcome, and why. A kind for each outcome.
+
+    A defect that is known is known by its size: a worse one, or another one, is not it. A skip is a property of the
+    machine and needs no entry; a pass is no defect.
+
+    Attributes:
+        case: a case's name, or a glob over names.
+        reason: what is wrong, in one sentence.
+        link: where it can be read.
+        torch: the range of versions.
+        flow, machine: the home of the flow, and the architecture.
+        of: whose the defect is: the quantizer's is there whatever the representation.
+
+    """
+
+    case: Text
+    reason: Text
+    link: Text
+    torch: Text | None = None
+    flow: FlowName | None = None
+    machine: Literal["x86_64", "aarch64", "arm64"] | None = None
+    of: Literal["representation", "quantizer"] = "representation"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The known outcome."""
+        return Outcome(str(self.__struct_config__.tag))
+
+    @property
+    def of_quantizer(self) -> bool:
+        """Whether the defect is there whatever the representation."""
+        return self.of == "quantizer"
+
+    def exceeded_by(self, case: Case) -> str | None:
+        """Say in what a case of the known outcome goes beyond the known defect; None if it does not."""
+        return None
+
+    def applies_to_cell(self, cell: Cell) -> bool:
+        """Tell whether the defect is expected in a cell, on whatever machine."""
+        return cell.torch in SpecifierSet(self.torch or "", prereleases=True) and self.flow in (None, cell.flow)
+
+    def applies(self, case: str, cell: Cell, machine: str) -> bool:
+        """Tell whether the defect is expected for a case in a cell on a machine such as ``x86_64``."""
+        return fnmatchcase(case, self.case) and self.applies_to_cell(cell) and self.machine in (None, machine)
+
+
+class _Mismatch(Expectation, frozen=True, kw_only=True, tag="mismatch"):
+    max_lsb: Limit | None = None
+    max_absolute: Limit | None = None
+    max_differing: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_lsb is self.max_absolute is self.max_differing is None:
+            raise ValueError("a known mismatch needs its size: add max_lsb or max_absolute or max_differing")
+
+    def exceeded_by(self, case: Case) -> str | None:
+        text = case.reason.text if case.reason else ""
+        if not case.deterministic:
+            return text
+        found = [numbers for name in _JUDGED if (numbers := getattr(case.numerics, name)) is not None]
+        for numbers in found:
+            limit = self.max_lsb if numbers.unit == "lsb" else self.max_absolute
+            if numbers.not_finite or numbers.off_grid:
+                return text
+            if limit is None or numbers.max > limit:
+                return f"{text}; known are {_number(limit)}"
+        if self.max_differing is not None and found[-1].differing > self.max_differing:
+            return f"{text}; known are {self.max_differing:.0%}"
+        return None
+
+
+class _Float(Expectation, frozen=True, kw_only=True, tag="float"):
+    float_operators: tuple[str, ...]
+
+    def exceeded_by(self, case: Case) -> str | None:
+        found = sorted(case.structure.float_operators) if case.structure else []
+        if self.of_quantizer or case.structure is None or found == sorted(self.float_operators):
+            return None
+        return f"in float are {', '.join(found) or 'none'}; known are {', '.join(self.float_operators)}"
+
+
+class _Error(Expectation, frozen=True, kw_only=True, tag="error"):
+    stage: Stage
+
+    def exceeded_by(self, case: Case) -> str | None:
+        return None if case.stage is self.stage else f"in {case.stage}; known is one in {self.stage}"
+
+
+class _Unquantized(Expectation, frozen=True, kw_only=True, tag="unquantized"):
+    pass
+
+
+class _Crash(Expectation, frozen=True, kw_only=True, tag="crash"):
+    pass
+
+
+class _Timeout(Expectation, frozen=True, kw_only=True, tag="timeout"):
+    pass
+
+
+_Any = _Mismatch | _Float | _Error | _Unquantized | _Crash | _Timeout
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the expectations say of an outcome.
+
+    Attributes:
+        known: reason and link of the defect that it is known for.
+        complaint: why it is red.
+        change: in a word: it is ``new``, ``worse`` than the known defect, or the known defect is ``gone``.
+
+    """
+
+    known: Known | None = None
+    complaint: str | None = None
+    change: Literal["new", "worse", "gone"] | None = None
+
+
+class Expectations:
+    """The known defects that hold for one cell on one machine, each with where it stands."""
+
+    def __init__(self, entries: Iterable[tuple[Expectation, str]], cell: Cell, machine: str) -> None:
+        self._entries = list(entries)
+        self._cell = cell
+        self._machine = machine
+
+    def judge(self, case: Case) -> Verdict:
+        """Compare a case with what is expected of it here."""
+        name, outcome = case.name, case.outcome
+        found = (pair for pair in self._entries if pair[0].applies(name, self._cell, self._machine))
+        expected, where = next(found, (None, ""))
+        if outcome is Outcome.SKIP or (expected is None and outcome is Outcome.PASS):
+            return Verdict()
+        if expected is None:
+            return Verdict(None, f"{outcome} is not an outcome that {name} is known for here", "new")
+        if outcome is Outcome.PASS:
+            gone = f"the known {expected.outcome} is gone: remove its entry, or narrow it ({where})"
+            return Verdict(None, gone, "gone")
+        if outcome is not expected.outcome:
+            return Verdict(None, f"{outcome}, where {expected.outcome} is expected ({where})", "new")
+        if worse := expected.exceeded_by(case):
+            return Verdict(None, f"more than the known {expected.outcome}: {worse} ({where})", "worse")
+        return Verdict(Known(reason=expected.reason, link=expected.link))
+
+
+def load_expectations(
+    cases: Iterable[str], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE
+) -> list[tuple[Expectation, str]]:
+    """Read an expectations file and hold every entry against the cases and cells that there are.
+
+    Returns the entries, each with where it stands.
+
+    Raises:
+        InputError: the file cannot be read, or an entry is malformed, names no case or no cell, or overlaps
+            with an earlier one; with its number.
+
+    """
+    document = read_toml(path)
+    if stray := sorted(document.keys() - {"known"}):
+        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[known]] belongs here")
+    entries = document.get("known", [])
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: 'known' must be an array of tables, written as [[known]]")
+    cases, cells = list(cases), list(cells)
+    found: list[tuple[Expectation, str]] = []
+    for number, entry in enumerate(entries, 1):
+        name = f" ({entry['case']!r:.50})".replace("'", "") if isinstance(entry, dict) and "case" in entry else ""
+        where = f"{path}: [[known]] {number}{name}"
+        expectation = _expectation(entry, where)
+        _check_against(expectation, where, cases, cells)
+        _check_overlap(
+            expectation, where, [case for case in cases if fnmatchcase(case, expectation.case)], cells, found
+        )
+        found.append((expectation, where))
+    return found
+
+
+def _expectation(entry: Any, where: str) -> Expectation:
+    if isinstance(entry, dict) and (now := _ONCE.get(str(entry.get("outcome")))):
+        raise InputError(f"{where}: {entry['outcome']!r} is no outcome any more: {now}")
+    if isinstance(entry, dict) and entry.get("of") == "quantizer" and entry.get("outcome") == "float":
+        entry = {"float_operators": [], **entry}
+    try:
+        expectation: Expectation = msgspec.convert(entry, _Any)
+        SpecifierSet(expectation.torch or "")
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {error}") from None
+    except InvalidSpecifier:
+        raise InputError(f'{where}: {entry["torch"]!r} is no version range: write, say, ">=2.2,<2.5"') from None
+    return expectation
+
+
+def _check_against(expectation: Expectation, where: str, cases: list[str], cells: list[Cell]) -> None:
+    if not any(fnmatchcase(case, expectation.case) for case in cases):
+        raise InputError(f"{where}: names no case: there is none called {expectation.case!r}")
+    if not any(expectation.applies_to_cell(cell) for cell in cells):
+        raise InputError(f"{where}: names no cell: no listed torch and flow fit it")
+
+
+def _check_overlap(
+    one: Expectation, where: str, cases: list[str], cells: list[Cell], earlier: list[tuple[Expectation, str]]
+) -> None:
+    here = [cell for cell in cells if one.applies_to_cell(cell)]
+    for other, there in earlier:
+        same_machine = other.machine is None or one.machine in (None, other.machine)
+        same_cases = any(fnmatchcase(case, other.case) for case in cases)
+        if same_machine and same_cases and any(other.applies_to_cell(cell) for cell in here):
+            raise InputError(f"{where}: overlaps with the entry at {there}: keep one of them")
+
+
+def _number(value: float | None) -> str:
+    return "None" if value is None else f"{value:g}"

@@ -1,0 +1,328 @@
+"""The records of a report: a run, its cases, and their quantized operators. Schema 2.
+
+Run, case and end are a line of JSON each; the others stand inside a case. `python -m pt2e_ci.record.records` prints the
+JSON Schema.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pt2e_ci.cells.capabilities import Build, Cpu
+from pt2e_ci.cells.cell import FlowName
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.record.outcomes import Outcome, Stage
+
+SCHEMA = 2
+
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Size = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(max_length=100)]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Record(Struct, frozen=True):
+    """A record: it does not change."""
+
+
+class Reason(Record, frozen=True, kw_only=True):
+    """Why a case ended as it did: a code of `reasons` and the text. A report of schema 1 has no codes."""
+
+    code: str | None
+    text: str
+
+
+class Known(Record, frozen=True, kw_only=True):
+    """What a defect is known for."""
+
+    reason: str
+    link: str
+
+
+class Distance(Record, frozen=True, kw_only=True):
+    """How far levels are from the exact ones, in LSB: the largest, the mean, and the share that differs."""
+
+    max: Size
+    mean: float
+    differing: Share
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """How far two programs' outputs are apart: in LSB, or in the outputs' own units where they are on no grid.
+
+    Attributes:
+        unit: of `max` and `mean`.
+        max: the largest difference.
+        mean: the mean difference, with its sign.
+        differing: the share of values that differ at all.
+        compared: how many values were compared.
+        not_finite: how many differences are not finite.
+        off_grid: how many outputs lie between levels.
+        histogram: how often each difference occurs, in whole LSB.
+        absolute: of the outputs that are on no grid, where others are.
+
+    """
+
+    unit: Literal["lsb", "absolute"]
+    max: Size
+    mean: float
+    differing: Share
+    compared: Count
+    not_finite: Count
+    off_grid: Count = 0
+    histogram: dict[Annotated[str, Meta(pattern=r"^-?[0-9]+$")], Count] = {}
+    absolute: Comparison | None = None
+
+
+class Engine(Comparison, frozen=True, kw_only=True):
+    """How far an engine's kernels are from the exact result, and what it did not take, by operator, with its words."""
+
+    skipped: dict[str, str] = {}
+
+
+class Numerics(Record, frozen=True, kw_only=True):
+    """The two programs held against each other and against the exact result; what was not measured is not there."""
+
+    reference_vs_qdq: Comparison | None = None
+    reference_vs_exact: Comparison | None = None
+    qdq_vs_exact: Comparison | None = None
+
+
+class Near(Record, frozen=True, kw_only=True):
+    """The rewrite that comes nearest to an operator that none took.
+
+    Attributes:
+        operator, node: the operator.
+        rewrite: the rewrite's name.
+        matched: how many of the pattern's calls are found, walking from its result towards its inputs.
+        of: how many calls the pattern has.
+        pattern: what the pattern has where the two part, such as ``aten.convolution.default``; None if they do not
+            part by a call, but by an argument or by what else uses a value.
+        graph: what the program has there; None for an input or a constant.
+        at: the node of the program where they part.
+
+    """
+
+    operator: str
+    node: str
+    rewrite: str
+    matched: Count
+    of: Count
+    pattern: str | None
+    graph: str | None
+    at: str
+
+
+class Structure(Record, frozen=True, kw_only=True):
+    """What the reference program computes with.
+
+    Attributes:
+        integer: how many compute operators take integers.
+        in_float: how many take floats.
+        coverage: the share that takes integers; None where there are none.
+        rewrites: how often each rewrite matched; None where that cannot be told.
+        float_operators: the compute operators that take floats, counted by name.
+        qdq: how many quantize and dequantize operators are left.
+        outputs: dtype and shape of each output.
+        annotated_by: whose word it is that an operator is quantized: the quantizer's, or its Q/DQ neighbours'.
+        nearest: for each operator that stayed in float, the rewrite that comes nearest.
+
+    """
+
+    integer: Count
+    in_float: Count = msgspec.field(name="float")
+    coverage: Share | None
+    rewrites: dict[str, Count] | None
+    float_operators: dict[str, Count]
+    qdq: Count
+    outputs: list[str]
+    annotated_by: Literal["quantizer", "neighbours"] | None = None
+    nearest: list[Near] = []
+
+
+class Exact(Record, frozen=True, kw_only=True):
+    """Of the exact result: the rounding scheme, and what it could not be had for.
+
+    Attributes:
+        rounding: how a real number becomes a level.
+        unavailable: why there is none.
+        approximated: operators without an exact form.
+        reference_starts_at: the first operator whose levels in the reference program differ from the exact ones.
+        qdq_starts_at: the same in the Q/DQ program.
+
+    """
+
+    rounding: Rounding
+    unavailable: str | None
+    approximated: list[str]
+    reference_starts_at: str | None
+    qdq_starts_at: str | None
+
+
+class Operator(Record, frozen=True, kw_only=True):
+    """A quantized operator of the Q/DQ program.
+
+    Attributes:
+        name: as in ``conv2d``; ``input`` for the quantization of what the program is given.
+        node: the node that calls it.
+        levels: the quantize node that takes its result; None where it stays in float.
+        module: the path in the user's model of the module that it belongs to; empty for the model itself.
+        source: the line of the user's source, as ``net.py:41``.
+        annotated: whether the quantizer marked it.
+        qdq: how far its levels in the Q/DQ program are from what its own operands should have given.
+        reference: the same in the reference program; None where its levels were not found there.
+
+    """
+
+    name: str
+    node: str
+    levels: str | None
+    module: str | None = None
+    source: str | None = None
+    annotated: bool | None = None
+    qdq: Distance | None = None
+    reference: Distance | None = None
+
+
+class SeedCheck(Record, frozen=True, kw_only=True):
+    """What upstream's own test says of the same two programs, and its tolerance."""
+
+    outcome: Outcome
+    tolerance: float | None
+
+
+class Programs(Record, frozen=True, kw_only=True):
+    """Both programs: for each node a mark (``integer``, ``float`` or nothing) and a line of text."""
+
+    qdq: list[tuple[str, str]] = []
+    reference: list[tuple[str, str]] = []
+
+
+class Case(Record, frozen=True, kw_only=True, tag_field="record", tag="case"):
+    """How a case ended, and what was measured.
+
+    Attributes:
+        name: the case.
+        family: of its operators, for grouping.
+        outcome: how it ended.
+        known: what its outcome is known for.
+        complaint: why it is red.
+        change: the complaint in a word.
+        stage: where it ended, if it did not come to a verdict.
+        reason: why it ended so.
+        structure: what the reference program computes with.
+        operators: the quantized operators, in order.
+        numerics: how far the programs are apart, and from the exact result.
+        exact: of the exact result.
+        engines: how far the machine's kernels are from the exact result.
+        seed_check: what upstream's own test says.
+        deterministic: whether the same inputs gave the same when they were run again.
+        digest: of the integer levels; equal on every CPU where the arithmetic is.
+        seconds: what each stage took.
+        programs: both programs.
+        command: what runs the case again.
+
+    """
+
+    name: Annotated[str, Meta(max_length=100, pattern="^[^-]")]
+    family: Name
+    outcome: Outcome
+    known: Known | None = None
+    complaint: str | None = None
+    change: Literal["new", "worse", "gone"] | None = None
+    stage: Stage | None = None
+    reason: Reason | None = None
+    structure: Structure | None = None
+    operators: list[Operator] = []
+    numerics: Numerics = Numerics()
+    exact: Exact | None = None
+    engines: dict[str, Engine] = {}
+    seed_check: SeedCheck | None = None
+    deterministic: bool | None = None
+    digest: Digest | None = None
+    seconds: dict[str, Annotated[float, Meta(ge=0)]] = {}
+    programs: Programs | None = None
+    command: str = ""
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether it turns the run red."""
+        return self.complaint is not None
+
+    @property
+    def to_exact(self) -> Comparison | None:
+        """How far it is from the exact result; None where that is not known, for want of an exact form."""
+        numbers = self.numerics.reference_vs_exact
+        approximated = self.exact is not None and bool(self.exact.approximated)
+        return numbers if numbers and numbers.compared and not approximated else None
+
+
+class Run(Record, frozen=True, kw_only=True, tag_field="record", tag="run"):
+    """What was run, with what, and on what.
+
+    Attributes:
+        schema: of the report.
+        cell: the cell's id.
+        listed: whether cells.toml has it.
+        torch, torchao, python: versions.
+        flow: the home of the PT2E flow.
+        machine: the architecture.
+        emulated: whether qemu ran it.
+        engines: torch's quantized engines.
+        xnnpack: whether torch was built with it.
+        cpu: the CPU.
+        build: the build of torch.
+        packages: every package that was installed.
+        required: the capabilities that the run required.
+        representation: what made the reference programs.
+        seed: of weights and inputs.
+        started: when.
+        host: where.
+        key: a digest of all that the result depends on.
+        reused: when this result stood for a run, if it did.
+
+    """
+
+    schema: Literal[2] = 2
+    cell: Annotated[str, Meta(max_length=100, pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    listed: bool
+    torch: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+(\.[0-9]+)*([a-z0-9.+]*)$")]
+    torchao: str | None
+    flow: FlowName
+    machine: Annotated[str, Meta(max_length=40)]
+    emulated: bool
+    engines: list[str]
+    xnnpack: bool
+    cpu: Cpu
+    build: Build
+    python: str
+    packages: dict[str, str]
+    required: list[str]
+    representation: Annotated[str, Meta(min_length=1)] = "upstream"
+    seed: int
+    started: str
+    host: str
+    key: Digest
+    reused: str | None = None
+
+
+class End(Record, frozen=True, kw_only=True, tag_field="record", tag="end"):
+    """The end of a report: how many cases ended how, how many were selected and how many left out, and the seconds."""
+
+    counts: dict[Outcome, Count]
+    selected: Count
+    deselected: Count = 0
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a report's line."""
+    return msgspec.json.schema(Run | Case | End)
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(json_schema())).decode())

@@ -1,0 +1,121 @@
+"""Why a case ended as it did, in words, from its line of a report: for any representation, and without torch."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pt2e_ci.views.words import difference, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pt2e_ci.record.records import Case, Operator
+    from pt2e_ci.record.report import Report
+
+_MOST_LINES = 60
+
+
+def explain(report: Report, case: Case) -> str:
+    """Return what is known of a case's outcome: what stayed in float and why, and where the difference comes from."""
+    ended = case.outcome + (f" in {case.stage}" if case.stage else "")
+    state = "unexpected" if case.is_unexpected else "known" if case.known else "as expected"
+    lines = [f"{case.name} on {label(report)}: {ended}, {state}"]
+    if case.complaint:
+        lines.append(f"  {case.complaint}")
+    if case.reason:
+        lines.append(f"  {case.reason.text}{f' ({case.reason.code})' if case.reason.code else ''}")
+    if case.known:
+        lines.append(f"  {case.known.reason} ({case.known.link})")
+    for part in (_structure(report, case), _numbers(case), _programs(case)):
+        lines += part
+    return "\n".join([*lines, "", f"To see it again: {case.command}"]) + "\n"
+
+
+def _structure(report: Report, case: Case) -> Iterator[str]:
+    structure = case.structure
+    if structure is None:
+        return
+    yield ""
+    yield f"{structure.integer} of {structure.integer + structure.in_float} compute operators take integers."
+    places = {one.node: one for one in case.operators}
+    for near in structure.nearest:
+        yield f"{near.operator}{_places(places.get(near.node))} stayed in float:"
+        yield from (f"    {line}" for line in _lines_of(case, near.node))
+        found = f"the nearest rewrite is {near.rewrite}, of which {near.matched} of {near.of} calls are found"
+        if near.pattern:
+            yield f"  {found}, from its result on;"
+            yield f"  the first that parts: the pattern has {near.pattern}, the program"
+            yield f"  {near.graph or 'an input or a constant'}, at node {near.at}:"
+        else:
+            yield f"  {found}: what parts is an argument, or a value that is used more than once, at {near.at}:"
+        yield from (f"    {line}" for line in _lines_of(case, near.at))
+    ours = report.run.representation
+    explained = {near.operator for near in structure.nearest}
+    for name in structure.float_operators:
+        if name in explained:
+            continue
+        who = "no rewrite of upstream's is for it" if ours == "upstream" else f"{ours} left it so, or made it so"
+        yield f"{name} is computed in float: {who}."
+        yield from (f"    {text}" for text in _marked(case, name))
+
+
+def _places(operator: Operator | None, *others: str) -> str:
+    """Say where in the user's model an operator is."""
+    places = [place for place in (*others, *((operator.module, operator.source) if operator else ())) if place]
+    return f" ({', '.join(places)})" if places else ""
+
+
+def _numbers(case: Case) -> Iterator[str]:
+    distance = case.to_exact
+    if not distance:
+        return
+    yield ""
+    share = f"{distance.differing:.0%} of the outputs"
+    if not distance.max and not distance.not_finite:
+        yield "The reference program gives the exact result, in every output."
+        return
+    yield f"The reference program is up to {difference(distance)} from the exact result, in {share}."
+    if (qdq := case.numerics.qdq_vs_exact) and qdq.compared:
+        yield f"The Q/DQ program, which computes in float, is up to {difference(qdq)} from it."
+    if case.exact is None:
+        return
+    yield f"Exact is real-number arithmetic on the same scales, {case.exact.rounding.words}."
+    for operator in case.operators:
+        if operator.levels is None:
+            continue
+        reference = operator.reference
+        begins = f"{operator.name} ({operator.levels})" == case.exact.reference_starts_at
+        if not begins and not (reference and reference.max):
+            continue
+        if reference:
+            size = f"up to {reference.max:.4g} LSB, mean {reference.mean:+.3g}, in {reference.differing:.0%}"
+        else:
+            size = "its levels could not be found in the reference program"
+        name = f"{operator.name}{_places(operator, operator.levels)}"
+        yield f"  {name}: {size}{': the difference begins here' if begins else ''}"
+        yield from (f"      {line}" for line in _lines_of(case, operator.levels))
+
+
+def _programs(case: Case) -> Iterator[str]:
+    lines = case.programs.reference if case.programs else []
+    if not lines:
+        return
+    yield ""
+    yield "The reference program:"
+    for mark, text in lines[:_MOST_LINES]:
+        yield f"    {text}" + (f"    <- {mark}" if mark else "")
+    if len(lines) > _MOST_LINES:
+        yield f"    and {len(lines) - _MOST_LINES} more"
+
+
+def _lines_of(case: Case, node: str) -> list[str]:
+    """Return the line of a node of the Q/DQ program."""
+    lines = case.programs.qdq if case.programs else []
+    return [text for _, text in lines if text.startswith(f"{node} = ")]
+
+
+def _marked(case: Case, name: str) -> list[str]:
+    """Return the lines of the reference program that compute an operator of that name in float."""
+    lines = case.programs.reference if case.programs else []
+    return [text for mark, text in lines if mark == "float" and re.search(rf" = {re.escape(name)}\(", text)]

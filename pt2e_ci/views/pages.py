@@ -1,0 +1,244 @@
+"""The page of a matrix: one HTML file that needs no network and no server, and trusts no report.
+
+Every text of a report goes through the template's escaping, or into a block of JSON that the page's script puts in
+as text. The page's policy lets only its own script and style run, by their digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+from msgspec import to_builtins
+
+from pt2e_ci import __version__
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.views.history import changes
+from pt2e_ci.views.selection import by_age, case_order
+from pt2e_ci.views.table import summary
+from pt2e_ci.views.words import cell_name, label, why
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pt2e_ci.record.records import Case, Known
+    from pt2e_ci.record.report import Report
+    from pt2e_ci.views.history import Changes, Runs
+
+_SHOWN = (
+    "complaint", "stage", "structure", "operators", "engines", "exact", "digest", "numerics", "deterministic",
+    "seed_check",
+)  # fmt: skip
+_LONGEST = 1000
+_LINK = re.compile(r"https?://")
+
+
+def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E reference representation") -> str:
+    """Return the page of reports, one for each cell; with a history it says when outcomes last changed."""
+    reports = sorted(reports, key=by_age)
+    interned, lines = _Interned(), _Interned()
+    changed = changes(runs or {})
+    fields = [
+        [
+            _field(case, report, changed, interned, lines) if case else None
+            for report, case in zip(reports, row, strict=True)
+        ]
+        for row in _rows(reports)
+    ]
+    names = [next(field["name"] for field in row if field) for row in fields]
+    details = [[field and field["detail"] for field in row] for row in fields]
+    data = {"values": interned.values, "lines": lines.values, "fields": details}
+    return render_page(
+        "page.html.j2",
+        script=_asset("page.js"),
+        title=title,
+        data=_embedded(data),
+        summary=summary(reports),
+        columns=[_column(report) for report in reports],
+        groups=_groups(reports),
+        rows=[_row(name, row, reports) for name, row in zip(names, fields, strict=True)],
+        families=sorted({field["family"] for row in fields for field in row if field}),
+        outcomes=sorted({field["outcome"] for row in fields for field in row if field}, key=lambda one: one.rank),
+        engines=sorted({engine for report in reports for engine in report.run.engines}),
+        legend=[*Outcome],
+    )
+
+
+def render_page(template: str, *, script: str = "", **values: Any) -> str:
+    """Return a page of the template, with the style and with a policy that lets nothing else run."""
+    style = _asset("page.css")
+    scripts = f"'{_digest(script)}'" if script else "'none'"
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _environment()
+        .from_string(_asset(template))
+        .render(version=__version__, policy=policy, style=style, script=script, **values)
+    )
+
+
+def _rows(reports: Sequence[Report]) -> list[list[Case | None]]:
+    """Return the cases side by side."""
+    by_name = [{case.name: case for case in report.cases} for report in reports]
+    return [[cases.get(name) for cases in by_name] for name in case_order(reports)]
+
+
+def _column(report: Report) -> dict[str, Any]:
+    run = report.run
+    return {
+        "cell": label(report),
+        "flow": run.flow,
+        "machine": run.machine,
+        "emulated": run.emulated,
+        "listed": run.listed,
+        "representation": report.run.representation,
+        "engines": " ".join(run.engines),
+    }
+
+
+def _groups(reports: Sequence[Report]) -> list[dict[str, Any]]:
+    """Group columns that are one cell on several machines, side by side."""
+    groups: list[dict[str, Any]] = []
+    for report in reports:
+        name = cell_name(report)
+        if groups and groups[-1]["name"] == name:
+            groups[-1]["span"] += 1
+        else:
+            groups.append({"name": name, "span": 1})
+    return groups
+
+
+def _row(name: str, row: Sequence[dict[str, Any] | None], reports: Sequence[Report]) -> dict[str, Any]:
+    """Mark the cells of a case whose integers are the same, and say so in words."""
+    kinds: dict[str, str] = {}
+    for field in row:
+        if field and field["digest"]:
+            kinds.setdefault(field["digest"], chr(ord("A") + len(kinds)) if len(kinds) < 26 else "+")
+            field["kind"] = kinds[field["digest"]]
+    return {
+        "name": name,
+        "family": next(field["family"] for field in row if field),
+        "fields": row,
+        "identical": _identical(row, reports, kinds),
+    }
+
+
+def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], kinds: dict[str, str]) -> str:
+    """Say since which torch a case's integers are the same: in all cells of that torch and of each later one."""
+    have = [(report, field["digest"]) for field, report in zip(row, reports, strict=True) if field and field["digest"]]
+    if len(have) < 2:
+        return ""
+    same: list[Report] = []
+    for _, cells in groupby(reversed(have), key=lambda one: by_age(one[0])[0]):
+        of_torch = [*cells]
+        if any(digest != have[-1][1] for _, digest in of_torch):
+            break
+        same += [report for report, _ in of_torch]
+    if len(same) < 2:
+        return f"{len(kinds)} kinds of integers"
+    machines = sorted({report.run.machine for report in same})
+    if len(same) < len(have):
+        since = f"since torch {same[-1].run.torch}"
+    else:
+        since = "in every cell" if len(have) == len(row) else f"in the {len(have)} cells that have integers"
+    return f"bit-identical {since}, on {' and '.join(machines)}"
+
+
+def _field(case: Case, report: Report, changed: Changes, interned: _Interned, lines: _Interned) -> dict[str, Any]:
+    run = report.run
+    texts = {"qdq": case.programs.qdq, "reference": case.programs.reference} if case.programs else {}
+    programs = {name: [lines.add(line) for line in program] for name, program in texts.items()}
+    change = changed.get((run.cell, case.name))
+    # What is the same in many fields is kept once, part by part; the seconds never are.
+    plain = to_builtins(case)
+    shown = {name: interned.add(plain[name]) for name in _SHOWN}
+    shown |= {"reason": interned.add(why(case) or None), "known": interned.add(_safe_link(case.known))}
+    return {
+        "name": case.name,
+        "family": case.family,
+        "outcome": case.outcome,
+        "known": case.known is not None,
+        "unexpected": case.is_unexpected,
+        "digest": case.digest,
+        "kind": "",
+        "detail": {
+            "shown": interned.add(shown),
+            "programs": interned.add(programs or None),
+            "machine": interned.add(
+                {
+                    "cell": label(report),
+                    "listed": run.listed,
+                    "representation": report.run.representation,
+                    "cpu": to_builtins(run.cpu),
+                    "python": run.python,
+                    "host": run.host,
+                    "started": run.started,
+                    "build": to_builtins(run.build),
+                }
+            ),
+            "stages": interned.add([*case.seconds]),
+            "seconds": [round(value, 3) for value in case.seconds.values()],
+            "command": case.command,
+            "changed": list(change) if change else None,
+        },
+    }
+
+
+def _safe_link(known: Known | None) -> dict[str, str] | None:
+    """Return a known defect with its link, if that is one to a page: a script would be one, too."""
+    if known is None:
+        return None
+    return {"reason": known.reason, "link": known.link if _LINK.match(known.link) else ""}
+
+
+class _Interned:
+    """Values by number, each kept once, and no text of them longer than a reader would read."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, value: Any) -> int:
+        key = json.dumps(value, sort_keys=True)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.values)
+            self.values.append(_short(value))
+        return self._numbers[key]
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    if isinstance(value, dict):
+        return {_short(key): _short(item) for key, item in value.items()}
+    return value
+
+
+def _embedded(data: Any) -> str:
+    """Return JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("pt2e_ci.views").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
