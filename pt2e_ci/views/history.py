@@ -49,10 +49,12 @@ def keep_files(folder: Path, paths: Iterable[Path], warn: Callable[[str], None])
     """
     given = [(file, read_report(file)) for path in paths for file in files_of(path)]
     runs = read_history(folder)
-    kept = [report for of_cell in runs.values() for report in of_cell]
+    questions, schemes = _asked(report for of_cell in runs.values() for report in of_cell)
     for file, report in given:
-        kept.append(report)
-        if not _is_one_question(kept):
+        question, scheme = _asked([report])
+        questions |= question
+        schemes |= scheme
+        if len(questions) > 1 or len(schemes) > 1:
             raise InputError(
                 f"{file} is of another representation, seed or rounding than {folder}: keep it in a folder of its own"
             )
@@ -68,11 +70,14 @@ def keep_files(folder: Path, paths: Iterable[Path], warn: Callable[[str], None])
     return runs
 
 
-def _is_one_question(reports: Iterable[Report]) -> bool:
-    """Tell whether reports are of one representation, seed and rounding; where no case came so far, any will do."""
-    questions = {(report.run.representation, report.run.seed) for report in reports}
-    schemes = {case.exact.rounding for report in reports for case in report.cases if case.exact}
-    return len(questions) == 1 and len(schemes) <= 1
+def _asked(reports: Iterable[Report]) -> tuple[set[tuple[str, int]], set[str]]:
+    """Return the representations with their seeds, and the roundings: none of a run in which no case came so far."""
+    questions: set[tuple[str, int]] = set()
+    schemes: set[str] = set()
+    for report in reports:
+        questions.add((report.run.representation, report.run.seed))
+        schemes.update(case.exact.rounding for case in report.cases if case.exact)
+    return questions, schemes
 
 
 def read_history(folder: Path) -> Runs:
