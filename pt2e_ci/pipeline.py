@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from pt2e_ci.catalogue.inputs import build_model, input_sets
 from pt2e_ci.catalogue.seed_rule import seed_check
-from pt2e_ci.errors import one_line
+from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.nearest import nearest
@@ -22,6 +22,7 @@ from pt2e_ci.flow.representation import apply, apply_upstream
 from pt2e_ci.judge.verdict import judge
 from pt2e_ci.measuring import measure
 from pt2e_ci.plugins import load
+from pt2e_ci.program.float_model import FloatModel, check_shapes
 from pt2e_ci.program.segments import FROM_QUANTIZER
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import reason
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pt2e_ci.flow.homes import Home
     from pt2e_ci.flow.patterns import PatternGraphs
     from pt2e_ci.flow.representation import Reference, Representation
-    from pt2e_ci.judge.structure import Operator
+    from pt2e_ci.judge.observation import Observed
     from pt2e_ci.judge.verdict import InputSet, Judgement
     from pt2e_ci.record.criteria import Criteria
 
@@ -65,25 +66,30 @@ class Flow:
     engines: Sequence[str] = ()
 
     def convert(
-        self, model: Callable[[], nn.Module], inputs: tuple[Any, ...], quantizer: Callable[[], Any]
-    ) -> Generator[Stage, None, GraphModule]:
+        self,
+        model: Callable[[], nn.Module],
+        inputs: tuple[Any, ...],
+        quantizer: Callable[[], Any],
+        *,
+        dynamic_batch: bool = False,
+    ) -> Generator[Stage, None, Converted]:
         """Yield each stage as it begins; return the Q/DQ program of a model, calibrated on `inputs`."""
         yield Stage.EXPORT
         chosen = quantizer()
-        ahead = isinstance(chosen, Ahead)
-        graph = export(chosen.quantize(model()) if ahead else model(), inputs)
+        if isinstance(chosen, Ahead):
+            return Converted(export(chosen.quantize(model()), inputs), None)
+        graph = export(model(), inputs, dynamic_batch=dynamic_batch)
         yield Stage.PREPARE
-        prepared = graph if ahead else self.home.prepare(graph, chosen)
+        float_model = FloatModel.of(graph)
+        prepared = self.home.prepare(graph, chosen)
         yield Stage.CALIBRATE
         with torch.no_grad():
-            prepared(*inputs)
+            float_model.calibrate(prepared, inputs)
         yield Stage.CONVERT
-        if ahead:
-            return prepared
         with self.patterns.serve(prepared) if self.patterns else nullcontext():
             qdq = self.home.convert(prepared)
         qdq.meta[FROM_QUANTIZER] = True
-        return qdq
+        return Converted(qdq, float_model)
 
     def represent(self, qdq: GraphModule) -> Reference:
         """Return the reference program of a Q/DQ program, which stays as it is."""
@@ -93,16 +99,33 @@ class Flow:
 
     def judge(
         self,
-        converted: Generator[Stage, None, GraphModule],
+        converted: Generator[Stage, None, Converted],
         inputs: Sequence[InputSet],
         criteria: Criteria,
+        *,
+        dynamic_batch: bool = False,
     ) -> Generator[Stage, None, Judged]:
-        """Yield each stage of a conversion, and of what follows; return the verdict."""
-        qdq = yield from converted
-        reference = self.represent(qdq)
+        """Yield each stage of a conversion, and of what follows; return the verdict.
+
+        Raises:
+            InputError: an input set has other shapes than the first, and they are not dynamic.
+
+        """
+        if not dynamic_batch and (wrong := check_shapes([one.tensors for one in inputs])):
+            raise InputError(wrong)
+        made = yield from converted
+        reference = self.represent(made.qdq)
         yield Stage.RUN
-        judgement = judge(qdq, reference.program, inputs, criteria, rounding=self.rounding)
-        return Judged(qdq, reference, judgement)
+        judgement = judge(made.qdq, reference.program, inputs, criteria, model=made.model, rounding=self.rounding)
+        return Judged(made.qdq, reference, judgement)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A Q/DQ program, and the float model that it was made of; None where it was quantized ahead."""
+
+    qdq: GraphModule
+    model: FloatModel | None
 
 
 @dataclass(frozen=True)
@@ -159,10 +182,11 @@ class Clock:
             self.enter(stage)
 
 
-def converted(case: Case, flow: Flow, seed: int, inputs: Sequence[InputSet]) -> Generator[Stage, None, GraphModule]:
+def converted(case: Case, flow: Flow, seed: int, inputs: Sequence[InputSet]) -> Generator[Stage, None, Converted]:
     """Yield the stages of a case's conversion, calibrated on the first of its input sets."""
     quantizer = load("quantizers", case.quantizer.value)
-    return flow.convert(lambda: build_model(case, seed), inputs[0].tensors, quantizer)
+    shapes = {"dynamic_batch": case.dynamic_batch}
+    return flow.convert(lambda: build_model(case, seed), inputs[0].tensors, quantizer, **shapes)
 
 
 def run_case(
@@ -172,7 +196,8 @@ def run_case(
     clock = Clock(enter)
     try:
         sets = input_sets(case, seed)
-        judged = clock.follow(flow.judge(converted(case, flow, seed, sets), sets, case.criteria))
+        stages = converted(case, flow, seed, sets)
+        judged = clock.follow(flow.judge(stages, sets, case.criteria, dynamic_batch=case.dynamic_batch))
     except StageError as error:
         cause = error.__cause__
         record = CaseRecord(
@@ -203,9 +228,9 @@ def run_case(
     ), None
 
 
-def _nearest(qdq: GraphModule, left: Iterable[Operator], reference: Reference) -> list[Near]:
+def _nearest(qdq: GraphModule, left: Iterable[Observed], reference: Reference) -> list[Near]:
     """Say of each operator that no rewrite took which of upstream's patterns comes nearest to it."""
     nodes = {node.name: node for node in qdq.graph.nodes}
-    alone = [operator for operator in left if operator.node not in reference.rewritten]
-    found = [(operator, nearest(qdq, nodes[operator.node], reference.patterns)) for operator in alone]
-    return [Near(operator=operator.name, node=operator.node, **vars(one)) for operator, one in found if one]
+    alone = [one.operator for one in left if one.operator.node.name not in reference.rewritten]
+    found = [(operator, nearest(qdq, nodes[operator.node.name], reference.patterns)) for operator in alone]
+    return [Near(operator=operator.name, node=operator.node.name, **vars(one)) for operator, one in found if one]

@@ -24,9 +24,9 @@ def _replace_export(patch, **actions) -> None:
 
     export = pipeline.export
 
-    def broken(model, inputs):
+    def broken(model, inputs, **options):
         actions.get(type(model).__name__, lambda: None)()
-        return export(model, inputs)
+        return export(model, inputs, **options)
 
     patch.setattr(pipeline, "export", broken)
 

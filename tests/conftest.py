@@ -161,7 +161,7 @@ def _converted(name):
 
     (case,) = select_cases([name])
     sets = input_sets(case, 0)
-    return Clock().follow(stages(case, flow(), 0, sets)), sets
+    return Clock().follow(stages(case, flow(), 0, sets)).qdq, sets
 
 
 def taken(name, seed=0, **options):

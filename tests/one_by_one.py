@@ -38,6 +38,7 @@ class Array:
 
 
 def broadcast(a, b, function):
+    a, b = (Array.of(one) if isinstance(one, torch.Tensor) else one for one in (a, b))
     shape = torch.broadcast_shapes(a.shape, b.shape)
 
     def pick(array, index):
@@ -119,12 +120,18 @@ def linear(x, weight, bias=None):
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    stride, padding, dilation = map(pair, (stride, padding, dilation))
+    weight = Array.of(weight) if isinstance(weight, torch.Tensor) else weight
+    stride, dilation = map(pair, (stride, dilation))
     outer, inner, *kernel = weight.shape
-    sizes = [
-        (x.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
-        for axis in (0, 1)
-    ]
+    reach = [dilation[axis] * (kernel[axis] - 1) for axis in (0, 1)]
+    # Of an odd number of zeros, the one more comes at the end.
+    ends = (
+        [(sum(divmod(one, 2)), one) for one in reach]
+        if padding == "same"
+        else [(one, 2 * one) for one in pair(padding)]
+    )
+    padding = [both - last if padding == "same" else last for last, both in ends]
+    sizes = [(x.shape[axis + 2] + ends[axis][1] - reach[axis] - 1) // stride[axis] + 1 for axis in (0, 1)]
 
     def one(n, channel, row, column):
         total = Fraction(0) if bias is None else Fraction(float(bias[channel]))
@@ -139,26 +146,32 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     return Array.made((x.shape[0], outer, *sizes), one)
 
 
-def windows(x, kernel, stride, padding, function):
-    kernel, padding = pair(kernel), pair(padding)
+def windows(x, kernel, stride, padding, function, dilation=1, ceil_mode=False):
+    kernel, padding, dilation = pair(kernel), pair(padding), pair(dilation)
     stride = pair(stride) if stride else kernel
-    sizes = [(x.shape[axis + 2] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)]
+    sizes = []
+    for axis in (0, 1):
+        room = x.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1
+        count = (-(-room // stride[axis]) if ceil_mode else room // stride[axis]) + 1
+        # A window begins within the tensor or what is padded before it.
+        sizes.append(count - ((count - 1) * stride[axis] >= x.shape[axis + 2] + padding[axis]))
 
     def one(n, channel, row, column):
         tops = [row * stride[0] - padding[0], column * stride[1] - padding[1]]
         return function(
             [
                 x.at(n, channel, y, z)
-                for y in range(max(tops[0], 0), min(tops[0] + kernel[0], x.shape[2]))
-                for z in range(max(tops[1], 0), min(tops[1] + kernel[1], x.shape[3]))
+                for y in range(tops[0], tops[0] + dilation[0] * kernel[0], dilation[0])
+                for z in range(tops[1], tops[1] + dilation[1] * kernel[1], dilation[1])
+                if 0 <= y < x.shape[2] and 0 <= z < x.shape[3]
             ]
         )
 
     return Array.made((*x.shape[:2], *sizes), one)
 
 
-def max_pool2d(x, kernel, stride=(), padding=0, *_):
-    return windows(x, kernel, stride, padding, max)
+def max_pool2d(x, kernel, stride=(), padding=0, dilation=1, ceil_mode=False):
+    return windows(x, kernel, stride, padding, max, dilation, ceil_mode)
 
 
 def avg_pool2d(x, kernel, stride=(), *_):
@@ -181,13 +194,19 @@ def adaptive_avg_pool2d(x, size):
 
 
 def mean(x, dims, keepdim=False):
-    assert sorted(dims) == [2, 3]
-    assert not keepdim
-    count = x.shape[2] * x.shape[3]
-    return Array.made(
-        x.shape[:2],
-        lambda n, c: sum(x.at(n, c, y, z) for y in range(x.shape[2]) for z in range(x.shape[3])) / Fraction(count),
+    over = {dim % len(x.shape) for dim in dims}
+    kept = Array.made(
+        [1 if axis in over else size for axis, size in enumerate(x.shape)],
+        lambda *index: (
+            sum(x.at(*one) for one in along(x.shape, over, index)) / math.prod(x.shape[axis] for axis in over)
+        ),
     )
+    return kept if keepdim else Array(tuple(size for axis, size in enumerate(x.shape) if axis not in over), kept.values)
+
+
+def along(shape, over, index):
+    """Yield the places that differ from one in some dimensions alone."""
+    return itertools.product(*(range(shape[axis]) if axis in over else [index[axis]] for axis in range(len(shape))))
 
 
 def cat(arrays, dim=0):
@@ -222,6 +241,7 @@ OPERATORS = {
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "mean": mean,
     "cat": cat,
+    "clone": lambda x: x,
 }
 
 

@@ -21,7 +21,7 @@ def test_all_is_well():
     cases = [case("add"), case("conv2d", "float", known=known), case("mul", "mismatch", known=known)]
     lines = answer([report(*cases)], Path("reports/a.jsonl"))
     assert " ".join(lines[:-2]) == (
-        "1 of 3 cases hold on torch 2.4.1; 1 computes in float and 1 is inexact or wrong: all known; nothing new."
+        "1 of 3 cases hold on torch 2.4.1; 1 computes in float and 1 is wrong: all known; nothing new."
     )
     assert lines[-2] == "Report: reports/a.jsonl"
     assert lines[-1].endswith("pt2e-ci report reports/a.jsonl  (every case)")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from made import case, comparison, structure
+from made import case, structure
+from msgspec import structs
 
 from pt2e_ci.catalogue.cases import case_names
 from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.errors import InputError
 from pt2e_ci.record.expectations import Expectations, load_expectations
-from pt2e_ci.record.records import Known
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.reasons import reason
+from pt2e_ci.record.records import Distance, Known, Operator
 
 CELLS = {cell.name: cell for cell in load_cells().cells}
 FIRST = r"expectations\.toml: \[\[known\]\] 1 \(conv2d\): "
@@ -20,9 +23,15 @@ def in_float(name, *operators):
     return case(name, "float", structure=structure(**dict.fromkeys(operators, 1)))
 
 
-def mismatch(name, largest, **fields):
-    numbers = {"reference_vs_qdq": comparison(largest, **fields)}
-    return case(name, "mismatch", reason="r", numerics=numbers, deterministic=True)
+FAR = {"name": "conv2d", "found": 2, "allowed": 1}
+
+
+def mismatch(name, largest, *notes, why=None):
+    """Return a case with an operator that is `largest` LSB off, and whatever else is wrong with it."""
+    distance = Distance(max=largest, mean=0.0, differing=0.1, off=1)
+    operator = Operator(name="conv2d", node="conv2d", levels="q", reference=distance)
+    found = case(name, "mismatch", operators=[operator], deterministic=True)
+    return structs.replace(found, reason=why or reason("PQ023", **FAR), notes=list(notes))
 
 
 def load(tmp_path, text):
@@ -64,19 +73,28 @@ def test_worse_mismatch_is_another_defect(tmp_path):
     text = ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', "max_lsb = 2")
     here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
     assert here.judge(mismatch("conv2d", 2)).known
-    assert here.judge(mismatch("conv2d", 3)).complaint
-    assert here.judge(mismatch("conv2d", 0, not_finite=1)).complaint
-    assert here.judge(mismatch("conv2d", 2, off_grid=1)).complaint
-    assert here.judge(mismatch("conv2d", 2, unit="absolute")).complaint
+    assert "known are 2" in here.judge(mismatch("conv2d", 3)).complaint
+    assert here.judge(mismatch("conv2d", 2, reason("PQ051", names="softmax"))).known
+    assert here.judge(mismatch("conv2d", 2, reason("PQ027"))).complaint
+    assert here.judge(mismatch("conv2d", 2, why=reason("PQ030"))).complaint
 
 
-def test_larger_share_is_another_defect(tmp_path):
-    text = ENTRY.replace("float", "mismatch", 1).replace(
-        'float_operators = ["conv2d"]', "max_lsb = 2\nmax_differing = 0.1"
-    )
+def test_mismatch_that_is_none_of_numbers_is_known_by_its_code(tmp_path):
+    text = ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', 'code = "PQ029"')
     here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
-    assert here.judge(mismatch("conv2d", 1, differing=0.1)).known
-    assert "known are 10%" in here.judge(mismatch("conv2d", 1, differing=0.11)).complaint
+    dtype = reason("PQ029", what="output 0 is float64")
+    assert here.judge(mismatch("conv2d", 0, why=dtype)).known
+    assert here.judge(mismatch("conv2d", 2)).complaint
+    assert here.judge(mismatch("conv2d", 2, reason("PQ023", **FAR), why=dtype)).complaint
+
+
+def test_another_operator_that_is_inexact_is_another_defect(tmp_path):
+    text = ENTRY.replace("float", "inexact", 1).replace("float_operators", "operators")
+    here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
+    known = structs.replace(mismatch("conv2d", 1), outcome=Outcome.INEXACT)
+    assert here.judge(known).known
+    other = structs.replace(known, operators=[*known.operators, structs.replace(known.operators[0], name="add")])
+    assert "inexact are add, conv2d; known are conv2d" in here.judge(other).complaint
 
 
 def test_error_in_another_stage_is_another_defect(tmp_path):
@@ -138,7 +156,10 @@ def test_narrowed(tmp_path, narrowing, holds_for):
         (ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', ""), "needs its size"),
         (ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', "max_lsb = 0"), "> 0.0"),
         (ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', "max_lsb = inf"), "<= 1.797"),
-        (ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', "max_differing = 2"), "<= 1.0"),
+        (
+            ENTRY.replace("float", "mismatch", 1).replace('float_operators = ["conv2d"]', "max_differing = 2"),
+            "is no limit any more",
+        ),
         (ENTRY + '"a\\n\\u001bb" = 1\n', "Object contains unknown field `a \N{REPLACEMENT CHARACTER}b`"),
         (ENTRY + ENTRY, r"\[\[known\]\] 2 \(conv2d\): overlaps with the entry at .*\[\[known\]\] 1"),
         (ENTRY.replace('"conv2d"', '"a\\nb"', 1), r"1 \(a\\nb\): names no case"),

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from pt2e_ci.cells.cell import current_cell, load_cells
-from pt2e_ci.controls.faults import FAULTS
+from pt2e_ci.controls.index import FAULTS
 from pt2e_ci.views.table import rows
 
 PREFERRED = load_cells().select([current_cell().name])[0].python.replace(".", "")

@@ -205,4 +205,6 @@ def test_every_reason_is_given_somewhere_and_every_code_is_known():
     source = "".join(path.read_text() for path in (ROOT / "pt2e_ci").rglob("*.py") if path.name != "reasons.py")
     given = re.findall(r'reason\(\s*"(PQ\d+)"', source)
     assert set(given) == set(TEXTS)
-    assert reason("PQ021", found=2.0, allowed=1).text == "up to 2 LSB apart; 1 allowed"
+    assert reason("PQ019", names="add", found="float32", wanted="integer").text == (
+        "add: accumulators become levels in float32, where integer is asked for"
+    )

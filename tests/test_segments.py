@@ -13,10 +13,10 @@ from torch.fx import symbolic_trace
 
 from pt2e_ci.catalogue.cases import select_cases
 from pt2e_ci.flow.capture import export
-from pt2e_ci.judge.alignment import integer_frontier
+from pt2e_ci.judge import alignment
 from pt2e_ci.pipeline import Clock
 from pt2e_ci.program.segments import ANNOTATION, FROM_QUANTIZER, Reading
-from pt2e_ci.program.trace import run, trace
+from pt2e_ci.program.trace import run, trace_call
 
 X = torch.tensor([[[[1.0, -2.0], [0.5, 0.25]]]])
 ops = torch.ops.quantized_decomposed
@@ -92,8 +92,9 @@ def test_grid_of_channels():
 
 def frontier(function, *inputs):
     program = symbolic_trace(function)
-    nodes = integer_frontier(trace(program, inputs or (X,)))
-    return [run(program, inputs or (X,), nodes).kept[node].tolist() for node in nodes]
+    found = trace_call(program, inputs or (X,))
+    values = found.replay(inputs or (X,))
+    return [values[value].tolist() for value in alignment.frontier(found)]
 
 
 def test_levels_are_the_last_integers():
@@ -129,7 +130,7 @@ class Model(nn.Module):
 def reading():
     inputs = (torch.arange(-8.0, 8.0).reshape(4, 4) / 4,)
     quantizer = lambda: flow().home.xnnpack(is_per_channel=False)  # noqa: E731
-    return Reading(Clock().follow(flow().convert(Model().eval, inputs, quantizer)))
+    return Reading(Clock().follow(flow().convert(Model().eval, inputs, quantizer)).qdq)
 
 
 def test_annotated_is_what_the_quantizer_says(reading):
@@ -206,6 +207,6 @@ def test_capture_keeps_composite_operators():
 def test_nothing_annotated_is_a_word_too():
     inputs = (torch.ones(4, 4),)
     quantizer = lambda: flow().home._quantizer.XNNPACKQuantizer()  # noqa: E731
-    found = Reading(Clock().follow(flow().convert(Model().eval, inputs, quantizer)))
+    found = Reading(Clock().follow(flow().convert(Model().eval, inputs, quantizer)).qdq)
     assert found.by_quantizer
     assert found.operators == ()

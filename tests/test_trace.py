@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import Graph, GraphModule, symbolic_trace
 
 from pt2e_ci.operators.names import name_of
-from pt2e_ci.program.trace import run, trace
+from pt2e_ci.program.trace import run, trace, trace_call
 
 X = torch.arange(-8.0, 8.0).reshape(4, 4)
 
@@ -150,23 +150,53 @@ def calling(function):
 def test_branch_on_data_gives_another_line():
     program = calling(branching)
     assert trace(program, (X + 9,)).line != trace(program, (-X - 9,)).line
-    assert not any(call.is_open for call in trace(program, (X,)).calls)
+    assert trace(program, (X,)).exits == ["_local_scalar_dense"]
 
 
-def test_users_code_is_open_where_it_looks_at_no_value():
-    (_, call) = trace(calling(lambda x: torch.tanh(x) + 1), (X,)).calls
-    assert call.is_open
-    assert [name_of(step.target) for step in call.steps] == ["tanh", "add"]
+def test_truth_of_a_tensor_is_a_branch():
+    found = trace(calling(lambda x: x * 2 if (x > 0).any() else torch.tanh(x)), (X,))
+    assert (found.exits, found.branches) == ([], ["_local_scalar_dense"])
+
+
+def test_users_code_is_looked_into():
+    found = trace(calling(lambda x: torch.tanh(x) + 1), (X,))
+    (_, call) = found.calls
+    assert [name_of(step.target) for step in found.steps[call.first : call.end]] == ["tanh", "add"]
 
 
 def outside(x):
     return torch.tensor(x.tolist()) * 2
 
 
-def test_what_is_made_out_of_sight_is_the_calls_own():
+def test_what_is_made_out_of_sight_depends_on_nothing():
     found = trace(calling(outside), (X,))
-    assert not found.calls[-1].is_open
-    assert found.output_values[0] in found.depends
+    assert found.exits == ["tolist"]
+    assert found.output_values[0] not in found.depends
+
+
+def test_program_is_called_as_its_code_says():
+    """What is called is the code, which may be another graph's."""
+    program = symbolic_trace(lambda x: torch.tanh(x) + 1)
+    assert trace_call(program, (X,)).line == trace(program, (X,)).line
+    program.graph = symbolic_trace(lambda x: torch.sin(x) + 1).graph
+    program.forward = symbolic_trace(lambda x: torch.tanh(x) + 1).forward
+    assert [names(trace_call(program, (X,))), names(trace(program, (X,)))] == [["tanh", "add"], ["sin", "add"]]
+
+
+def test_kernel_in_python_is_looked_into():
+    import torch.ao.quantization.fx._decomposed
+
+    library = torch.library.Library("pt2e_ci_trace", "DEF")
+    library.define("shifted(Tensor x) -> Tensor")
+    library.impl("shifted", lambda x: torch.tanh(x) + 1, "CompositeExplicitAutograd")
+    found = trace(calling(torch.ops.pt2e_ci_trace.shifted.default), (X,))
+    assert names(found) == ["tanh", "add"]
+    quantize = trace(symbolic_trace(lambda x: quantized(x)), (X,))
+    assert names(quantize) == ["quantize_per_tensor"]
+
+
+def quantized(x):
+    return torch.ops.quantized_decomposed.quantize_per_tensor.default(x, 0.5, 0, -128, 127, torch.int8)
 
 
 def test_one_of_several_results_is_picked_by_a_node_of_its_own():
@@ -174,7 +204,7 @@ def test_one_of_several_results_is_picked_by_a_node_of_its_own():
     parts = graph.call_function(torch.ops.aten.split.Tensor, (graph.placeholder("x"), 2))
     graph.output(graph.call_function(operator.getitem, (parts, 1)))
     found = trace(GraphModule(nn.Module(), graph), (X,))
-    assert found.calls[-1].takes == found.calls[-1].results == tuple(found.output_values)
+    assert found.calls[-1].results == tuple(found.output_values)
 
 
 def test_program_that_fails_says_so_in_its_own_words():

@@ -289,7 +289,8 @@ def test_explain_on_a_real_report(whole_run, tmp_path):
     assert ": the difference begins here" in done.stdout
     # Of several of one kind, those that a rewrite took are not said to be left; from 2.3 on a ReLU keeps it away.
     done = cli("explain", "mlp", "--torch", version, "--reports", folder)
-    assert "1 of 3 compute operators take integers" in done.stdout
+    assert "1 of 3 quantized operators compute on integers." in done.stdout
+    assert len(re.findall(r"  linear \(layers\.\d, models\.py:\d+\): float: addmm on float32", done.stdout)) == 2
     assert len(re.findall(r"linear \(layers\.\d, models\.py:\d+\) stayed in float:", done.stdout)) == 2
     assert "    linear_2 = " not in done.stdout.partition("The reference program is")[0]
     done = cli("explain", "conv3d", "--torch", version, "--reports", folder)

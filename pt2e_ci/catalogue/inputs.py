@@ -2,13 +2,14 @@
 
 ``torch.randn`` with one seed differs between x86 and ARM in the last bits, so nothing here draws floats. Bytes
 come from SHAKE-256 (FIPS 202), keyed by the seed and the tensor's name; they are read as int8 and scaled by a
-power of two, which float32 holds exactly.
+power of two, which float32 holds exactly, or, for inputs of full precision, as int32, and rounded once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -75,15 +76,30 @@ def input_sets(case: Case, seed: int) -> list[InputSet]:
     sets = [made("calibration")]
     if case.inputs is Inputs.DRAWN:
         sets += [made(f"fresh-{number}") for number in range(1, _FRESH_SETS + 1)]
+        sets.append(InputSet("full", _full(f"{seed}/{case.name}", case)))
+    if case.dynamic_batch:
+        others = [replace(case, shapes=tuple((batch, *shape[1:]) for shape in case.shapes)) for batch in (2, 7)]
+        sets += [InputSet(f"batch-{other.shapes[0][0]}", _full(f"{seed}/{case.name}/batch", other)) for other in others]
     sets.append(InputSet("zero", tuple(torch.zeros(shape) for shape in case.shapes)))
     if case.quantizer.is_dynamic:
         sets.append(InputSet("narrow", drawn("narrow", _INPUT_EXPONENT - 10)))
         sets.append(InputSet("peak", _filled(case, (2.0, *(2.0**-9,) * 4))))
     else:
         sets.append(InputSet("saturating", drawn("saturating", _INPUT_EXPONENT + 4)))
-        # The largest stay below 2^31 steps, beyond which a cast to int32 is undefined.
-        sets.append(InputSet("extreme", _filled(case, (2.0**20, -(2.0**20), 2.0**-20, -(2.0**-20), 0.0, -0.0, 2.0))))
+        # The largest stay below 2^31 steps, beyond which a cast to int32 is undefined; the least are subnormal.
+        sets.append(InputSet("extreme", _filled(case, (2.0**20, -(2.0**20), 2.0**-20, -(2.0**-140), 0.0, -0.0, 2.0))))
     return sets + [InputSet(label, MORE[label](case, drawn)) for label in case.more_inputs]
+
+
+def _full(key: str, case: Case) -> tuple[torch.Tensor, ...]:
+    """Return tensors of the same range that use all bits of float32: whole numbers of 32 bits, rounded once."""
+    shifts = case.input_exponents or (0,) * len(case.shapes)
+    made = []
+    for index, (shape, shift) in enumerate(zip(case.shapes, shifts, strict=True)):
+        data = bytearray(hashlib.shake_256(f"{key}/full/{index}".encode()).digest(4 * math.prod(shape)))
+        whole = torch.frombuffer(data, dtype=torch.int32).to(torch.float64)
+        made.append((whole * 2.0 ** (_INPUT_EXPONENT + shift - 24)).to(torch.float32).reshape(shape))
+    return tuple(made)
 
 
 def _pairs(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -6,19 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+_Size = int | tuple[int, int]
+
 
 class Linear(nn.Module):
-    """``y = x W^T + b``, on the last dimension of x; with a ReLU behind it if asked for."""
+    """``y = x W^T + b``, on the last dimension of x; with a ReLU, or a factor, behind it if asked for."""
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, relu: bool = False) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, relu: bool = False, factor: float = 1
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias)
         self.relu = nn.ReLU() if relu else None
+        self.factor = factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer to x, ``(..., in_features)``."""
         y = self.linear(x)
-        return y if self.relu is None else self.relu(y)
+        y = y if self.relu is None else self.relu(y)
+        return y if self.factor == 1 else y * self.factor
 
 
 class Conv2d(nn.Module):
@@ -28,13 +34,13 @@ class Conv2d(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: _Size,
         *,
         batch_norm: bool = False,
         relu: bool = False,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
         groups: int = 1,
         bias: bool = True,
     ) -> None:
@@ -90,12 +96,75 @@ class MulReLU(nn.Module):
         return F.relu(x * y)
 
 
+class AddScalar(nn.Module):
+    """``x + 0.375``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add a number."""
+        return x + 0.375
+
+
+class MulScalar(nn.Module):
+    """``x * 0.3``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply by a number."""
+        return x * 0.3
+
+
 class Cat(nn.Module):
     """``cat([x, y], dim=1)``."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Put two tensors, ``(N, C, ...)``, one after the other along C."""
         return torch.cat([x, y], 1)
+
+
+class CatThree(nn.Module):
+    """``cat([x, y, z], dim=-1)``."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Put three tensors one after the other along their last dimension."""
+        return torch.cat([x, y, z], -1)
+
+
+class Shared(nn.Module):
+    """One linear layer that is applied twice."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer to x, ``(N, features)``, and to what it gives."""
+        return self.linear(self.linear(x))
+
+
+class Heads(nn.Module):
+    """Two linear layers, whose results are given by name."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(features, 3)
+        self.second = nn.Linear(features, 5)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Apply both to x, ``(N, features)``."""
+        return {"first": self.first(x), "second": self.second(x)}
+
+
+class RunningSum(nn.Module):
+    """A linear layer, and a sum of all that it gave."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, features)
+        self.register_buffer("total", torch.zeros(1, features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what the layer makes of x, ``(1, features)``, to the sum, and return it."""
+        self.total.add_(self.linear(x))
+        return self.total.clone()
 
 
 class CatReLU(nn.Module):
@@ -109,10 +178,18 @@ class CatReLU(nn.Module):
 class ConvMaxPool2d(nn.Module):
     """A pointwise convolution of two channels, and a max pooling."""
 
-    def __init__(self, kernel_size: int = 1, stride: int = 1, padding: int = 0) -> None:
+    def __init__(
+        self,
+        kernel_size: _Size = 1,
+        stride: _Size = 1,
+        padding: _Size = 0,
+        dilation: _Size = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(2, 2, 1)
-        self.max_pool2d = nn.MaxPool2d(kernel_size, stride, padding)
+        self.max_pool2d = nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve and pool x, ``(N, 2, H, W)``."""
@@ -122,21 +199,30 @@ class ConvMaxPool2d(nn.Module):
 class ConvThen(nn.Module):
     """A pointwise convolution of two channels, and one of the operators that quantizers give its input's grid to."""
 
-    def __init__(self, then: str) -> None:
+    def __init__(
+        self,
+        then: str,
+        *,
+        size: _Size = 4,
+        bounds: tuple[float, float] = (-0.125, 0.25),
+        dims: tuple[int, ...] = (2, 3),
+        keepdim: bool = False,
+    ) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(2, 2, 1)
         self.then = {
             "avg_pool2d": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 2, 1)),  # whose input is quantized
-            "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d(4),
-            "hardtanh": nn.Hardtanh(-0.125, 0.25),
+            "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d(size),
+            "hardtanh": nn.Hardtanh(*bounds),
             "mean": nn.Identity(),
         }[then]
         self.mean = then == "mean"
+        self.dims, self.keepdim = [*dims], keepdim
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply both to x, ``(N, 2, H, W)``."""
         y = self.then(self.conv2d(x))
-        return y.mean([2, 3]) if self.mean else y
+        return y.mean(self.dims, self.keepdim) if self.mean else y
 
 
 class MLP(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import logging
 import math
 import os
@@ -37,7 +38,10 @@ INSTRUCTION_SETS = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),  # aarch64
 )
 _INSTALLERS_FILES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
-CAPABILITIES = (*ENGINES, *OTHER_ENGINES, *INSTRUCTION_SETS)
+DYNAMIC_SHAPES = "dynamic_shapes"
+"""Export with dimensions that are not fixed."""
+
+CAPABILITIES = (*ENGINES, *OTHER_ENGINES, DYNAMIC_SHAPES, *INSTRUCTION_SETS)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Capabilities:
         engines: torch's quantized engines that have kernels (``none`` is left out).
         xnnpack: whether torch was built with XNNPACK.
         executorch: whether ExecuTorch is installed beside torch, whose XNNPACK delegate is an engine, too.
+        dynamic_shapes: whether torch exports dimensions that are not fixed.
         cpu: the CPU.
         build: the build of torch.
 
@@ -92,6 +97,7 @@ class Capabilities:
     cpu: Cpu
     build: Build
     executorch: bool = False
+    dynamic_shapes: bool = True
 
     @property
     def measurable(self) -> tuple[str, ...]:
@@ -109,6 +115,8 @@ class Capabilities:
             return "torch was built without XNNPACK"
         if name == "executorch" and not self.executorch:
             return "ExecuTorch is not installed"
+        if name == DYNAMIC_SHAPES and not self.dynamic_shapes:
+            return "this torch exports fixed shapes alone"
         if name in INSTRUCTION_SETS and name not in self.cpu.instruction_sets:
             return f"this CPU has no {name}"
         return None
@@ -150,6 +158,7 @@ def detect() -> Capabilities:
             digest=wheel_digest("torch"),
         ),
         executorch=find_spec("executorch") is not None,
+        dynamic_shapes=_has_dynamic_shapes(),
     )
 
 
@@ -199,6 +208,12 @@ def _has_xnnpack() -> bool:
         return bool(import_module("torch.backends.xnnpack").enabled)
     except ImportError:
         return False
+
+
+def _has_dynamic_shapes() -> bool:
+    """Tell whether the interface that exports for quantization takes dynamic shapes; that of 2.1 and 2.2 does not."""
+    export = getattr(import_module("torch._export"), "capture_pre_autograd_graph", None)
+    return export is None or "dynamic_shapes" in inspect.signature(export).parameters
 
 
 def cpu_flags() -> set[str]:

@@ -236,9 +236,9 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
 @click.option("--seed", type=int, default=0, help="Seed of weights and inputs.", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, seed: int, *, as_json: bool) -> None:
-    """Measure the checks: try wrong representations, all or NAMES, and say which check caught each.
+    """Measure the checks: try wrong representations and right ones that are written otherwise, all or NAMES.
 
-    An exact representation must pass every case first. Exits with 1 if it does not, or if a fault is not caught.
+    What is right must pass every case, and each fault be caught by a reason that names it. Exits with 1 if not.
     """
     from pt2e_ci.cells.capabilities import THREADS, detect, quiet_torch
     from pt2e_ci.cells.cell import current_cell, load_cells
@@ -248,7 +248,7 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
     import torch
 
     from pt2e_ci.catalogue.cases import case_names, select_cases
-    from pt2e_ci.controls.faults import FAULTS
+    from pt2e_ci.controls.index import FAULTS, SPELLINGS
     from pt2e_ci.controls.scoring import Controls, known_of_quantizer, render, to_json
     from pt2e_ci.errors import unknown
     from pt2e_ci.flow.homes import import_home
@@ -257,8 +257,8 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
     from pt2e_ci.record.expectations import load_expectations
 
     for name in names:
-        if name not in FAULTS:
-            raise unknown("fault", name, FAULTS)
+        if name not in FAULTS | SPELLINGS:
+            raise unknown("control", name, FAULTS | SPELLINGS)
     selected = [case for case in select_cases(cases) if cell.flow in case.flows]
     home = import_home(cell.flow)
     skipped = detect().skips(selected)
@@ -268,11 +268,12 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
     expected = known_of_quantizer(load_expectations(case_names(), load_cells().cells), cell)
     failed = [catch for catch in tried.failed if catch.case not in expected]
     scores = [tried.score(name) for name in FAULTS if not names or name in names]
+    spellings = {name: tried.refuse(name) for name in SPELLINGS if not names or name in names}
     if as_json:
-        click.echo(json.dumps(to_json(scores, failed), indent=2))
+        click.echo(json.dumps(to_json(scores, spellings, failed), indent=2))
     else:
-        click.echo(render(scores, failed), nl=False)
-    sys.exit(1 if failed or any(score.caught is None for score in scores) else 0)
+        click.echo(render(scores, spellings, failed), nl=False)
+    sys.exit(1 if failed or any(spellings.values()) or any(score.caught is None for score in scores) else 0)
 
 
 @main.command()

@@ -9,40 +9,32 @@ import copy
 import math
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx import Node
 
-from pt2e_ci.flow.exact import IntegerRepresentation, aten
+from pt2e_ci.controls.variant import Variant
+from pt2e_ci.flow.exact import aten
 from pt2e_ci.operators.integers import Integers, Weight
-from pt2e_ci.operators.rows import ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch.fx import GraphModule
 
-    from pt2e_ci.operators.row import Row
     from pt2e_ci.program.segments import Grid
 
 
-class Fault(IntegerRepresentation):
-    """The exact representation with one step wrong: a method named as an operator takes the place of its form."""
+class Fault(Variant):
+    """The exact representation with one step wrong.
 
-    def operate(self, row: Row, arguments: dict[str, Any]) -> Integers:
-        """Compute an operator wrongly, if there is a method for it."""
-        wrong = getattr(self, row.name, None)
-        named = {"input" if name == "self" else name: value for name, value in arguments.items()}
-        result: Integers = wrong(**named) if wrong else super().operate(row, arguments)
-        return result
+    Attributes:
+        codes: the reasons that name it: what is wrong with its numbers, for most.
 
-    def right(self, name: str, *args: Any, **kwargs: Any) -> Integers:
-        """Compute an operator as it should be."""
-        form = next(row.integer for row in ROWS if row.name == name and row.integer)
-        result: Integers = form(self, *args, **kwargs)
-        return result
+    """
+
+    codes: tuple[str, ...] = ("PQ017", "PQ022", "PQ023", "PQ024", "PQ026", "PQ031", "PQ032", "PQ036")
 
 
 class RequantizeTruncates(Fault):
@@ -346,7 +338,7 @@ class BiasOverflows(Fault):
         )
 
 
-def _wrapped(program: IntegerRepresentation, node: Node, bits: int) -> Node:
+def _wrapped(program: Variant, node: Node, bits: int) -> Node:
     """Keep the low bits of integers, with a sign."""
     half = 2 ** (bits - 1)
     low = program.call(aten.remainder.Scalar, program.call(aten.add.Tensor, node, half), 2**bits)
@@ -395,8 +387,8 @@ class PaddingWithLevelZero(Fault):
             zero_point = input.node.args[1]
             pads = [padding[1], padding[1], padding[0], padding[0]]
             padded = self.call(aten.constant_pad_nd.default, input.node, pads, -zero_point)
-            return self.right("conv2d", replace(input, node=padded), weight, bias, **(options | {"padding": (0, 0)}))
-        return self.right("conv2d", input, weight, bias, **options)
+            return self.form("conv2d", replace(input, node=padded), weight, bias, **(options | {"padding": (0, 0)}))
+        return self.form("conv2d", input, weight, bias, **options)
 
 
 class PaddingIgnored(Fault):
@@ -404,7 +396,7 @@ class PaddingIgnored(Fault):
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the padding out."""
-        return self.right("conv2d", input, weight, bias, **(options | {"padding": (0, 0)}))
+        return self.form("conv2d", input, weight, bias, **(options | {"padding": (0, 0)}))
 
 
 class StrideIgnored(Fault):
@@ -412,7 +404,7 @@ class StrideIgnored(Fault):
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the stride out."""
-        return self.right("conv2d", input, weight, bias, **(options | {"stride": (1, 1)}))
+        return self.form("conv2d", input, weight, bias, **(options | {"stride": (1, 1)}))
 
 
 class DilationIgnored(Fault):
@@ -420,7 +412,7 @@ class DilationIgnored(Fault):
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the dilation out."""
-        dense = self.right("conv2d", input, weight, bias, **(options | {"dilation": (1, 1)}))
+        dense = self.form("conv2d", input, weight, bias, **(options | {"dilation": (1, 1)}))
         node = dense.node
         for axis, dilation in enumerate(options.get("dilation", (1, 1)), 2):
             extra = (dilation - 1) * (weight.levels.shape[axis] - 1)
@@ -435,7 +427,7 @@ class GroupsIgnored(Fault):
         """Repeat the weights, so that one group takes them."""
         if isinstance(weight, Weight):
             weight = replace(weight, levels=weight.levels.repeat(1, options.get("groups", 1), 1, 1))
-        return self.right("conv2d", input, weight, bias, **(options | {"groups": 1}))
+        return self.form("conv2d", input, weight, bias, **(options | {"groups": 1}))
 
 
 class ReluAtLevelZero(Fault):
@@ -462,7 +454,7 @@ class HardtanhOneSided(Fault):
 
     def hardtanh(self, input: Integers, min_val: float = -1, max_val: float = 1) -> Integers:
         """Take the upper bound for infinite."""
-        return self.right("hardtanh", input, min_val, math.inf)
+        return self.form("hardtanh", input, min_val, math.inf)
 
 
 class MaxPoolUnsigned(Fault):
@@ -471,8 +463,8 @@ class MaxPoolUnsigned(Fault):
     def max_pool2d(self, input: Integers, *args: Any, **kwargs: Any) -> Integers:
         """Put the negative ones above the others, pool, and take them back."""
         if not isinstance(input, Integers):
-            return self.right("max_pool2d", input, *args, **kwargs)
-        pooled = self.right(
+            return self.form("max_pool2d", input, *args, **kwargs)
+        pooled = self.form(
             "max_pool2d", replace(input, node=self.call(aten.remainder.Scalar, input.node, 2**16)), *args, **kwargs
         )
         shifted = self.call(aten.remainder.Scalar, self.call(aten.add.Tensor, pooled.node, 2**15), 2**16)
@@ -487,10 +479,10 @@ class MaxPoolPadsWithZero(Fault):
     ) -> Integers:
         """Pad by hand."""
         if not isinstance(input, Integers) or isinstance(padding, int):
-            return self.right("max_pool2d", input, kernel_size, stride, padding, *rest, **kwargs)
+            return self.form("max_pool2d", input, kernel_size, stride, padding, *rest, **kwargs)
         pads = [padding[-1], padding[-1], padding[0], padding[0]]
         padded = replace(input, node=self.call(aten.constant_pad_nd.default, input.node, pads, 0))
-        return self.right("max_pool2d", padded, kernel_size, stride, 0, *rest, **kwargs)
+        return self.form("max_pool2d", padded, kernel_size, stride, 0, *rest, **kwargs)
 
 
 class MeanOfOneMore(Fault):
@@ -508,7 +500,7 @@ class AddInUnitsOfFirst(Fault):
         """Pass the second off as being in the units of the first."""
         if isinstance(input, Integers) and isinstance(other, Integers):
             other = replace(other, units=input.units)
-        return self.right("add", input, other)
+        return self.form("add", input, other)
 
 
 class AddBroadcastsWrongAxis(Fault):
@@ -518,7 +510,7 @@ class AddBroadcastsWrongAxis(Fault):
         """Turn a column into a row."""
         if isinstance(other, Integers) and self.shapes[-1][-1:] == (1,):
             other = replace(other, node=self.call(aten.transpose.int, other.node, -1, -2))
-        return self.right("add", input, other)
+        return self.form("add", input, other)
 
 
 class AddRoundsEachOperand(Fault):
@@ -528,8 +520,8 @@ class AddRoundsEachOperand(Fault):
         """Round both to multiples of the larger unit."""
         if isinstance(input, Integers) and isinstance(other, Integers) and input.is_plain and other.is_plain:
             unit = 2 * max(input.units[0], other.units[0])
-            return self.right("add", self._rounded_to(input, unit), self._rounded_to(other, unit))
-        return self.right("add", input, other)
+            return self.form("add", self._rounded_to(input, unit), self._rounded_to(other, unit))
+        return self.form("add", input, other)
 
     def _rounded_to(self, value: Integers, unit: Fraction) -> Integers:
         steps = self.call(
@@ -544,7 +536,7 @@ class CatReversed(Fault):
 
     def cat(self, tensors: Sequence[Integers], dim: int = 0) -> Integers:
         """Begin with the last."""
-        return self.right("cat", [*tensors][::-1], dim)
+        return self.form("cat", [*tensors][::-1], dim)
 
 
 class DynamicScaleFixed(Fault):
@@ -560,6 +552,8 @@ class DynamicScaleFixed(Fault):
 class StateKept(Fault):
     """A run changes what the next one gives."""
 
+    codes = ("PQ028",)
+
     def accumulator(self, node: Node) -> Node:
         """Count runs, and add the count."""
         runs = self.call(aten.add_.Tensor, self.constant(torch.zeros(1, dtype=torch.int64)), 1)
@@ -568,6 +562,8 @@ class StateKept(Fault):
 
 class ComputedInFloat(Fault):
     """Whole numbers are multiplied in float32, and cast to integers afterwards."""
+
+    codes = ("PQ012",)
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
         """Put casts around a contraction."""
@@ -583,6 +579,8 @@ class ComputedInFloat(Fault):
 class OnlyFirstRewritten(Fault):
     """The first operator that matches is rewritten, and the others are not."""
 
+    codes = ("PQ012",)
+
     _rewritten = 0
 
     def is_rewritten(self, node: Node) -> bool:
@@ -594,6 +592,8 @@ class OnlyFirstRewritten(Fault):
 class OnlyLinearRewritten(Fault):
     """Linear operators are rewritten, and nothing else."""
 
+    codes = ("PQ012",)
+
     def is_rewritten(self, node: Node) -> bool:
         """Go by the name."""
         return node.target == aten.linear.default
@@ -602,25 +602,3 @@ class OnlyLinearRewritten(Fault):
 def nothing_rewritten(qdq: GraphModule) -> GraphModule:
     """Give the Q/DQ program as it is: no pattern matches any more."""
     return copy.deepcopy(qdq)
-
-
-def _apply(fault: type[Fault], qdq: GraphModule) -> GraphModule:
-    return fault()(qdq)
-
-
-def describe(name: str) -> str:
-    """Say in one sentence what is wrong."""
-    function = FAULTS[name]
-    source = function.args[0] if isinstance(function, partial) else function
-    return str(source.__doc__).strip()
-
-
-def _name(fault: type) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in fault.__name__).lstrip("_")
-
-
-FAULTS: dict[str, Callable[[GraphModule], GraphModule]] = {
-    **{_name(fault): partial(_apply, fault) for fault in Fault.__subclasses__()},
-    "nothing_rewritten": nothing_rewritten,
-}
-"""The wrong representations by name."""

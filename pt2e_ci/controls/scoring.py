@@ -1,4 +1,4 @@
-"""Measures the checks: the exact control must pass every case, and each fault must be caught by one."""
+"""Measures the checks: what is right must pass every case, however it is written, and each fault must be caught."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.table import Table
 from pt2e_ci.catalogue.cases import CASES
 from pt2e_ci.catalogue.inputs import input_sets
 from pt2e_ci.catalogue.seed_rule import seed_check
-from pt2e_ci.controls.faults import FAULTS, describe
+from pt2e_ci.controls.index import FAULTS, SPELLINGS, codes, describe
 from pt2e_ci.errors import one_line
 from pt2e_ci.flow.exact import representation as exact_representation
 from pt2e_ci.judge.verdict import judge
-from pt2e_ci.pipeline import Clock, converted
+from pt2e_ci.pipeline import Clock, StageError, converted
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.views.table import width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch.fx import GraphModule
 
@@ -32,16 +32,18 @@ if TYPE_CHECKING:
     from pt2e_ci.cells.cell import Cell
     from pt2e_ci.judge.verdict import InputSet, Judgement
     from pt2e_ci.pipeline import Flow
+    from pt2e_ci.program.float_model import FloatModel
     from pt2e_ci.record.expectations import Expectation
 
 
 @dataclass(frozen=True)
 class Catch:
-    """How a wrong program was found out: the case, its outcome, and the reason."""
+    """How a program was found out: the case, its outcome, and the reason."""
 
     case: str
     outcome: Outcome
     reason: str
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Score:
     Attributes:
         name: the fault, or ``exact`` for the one that is right.
         description: what is wrong with it.
-        caught: how our checks found it out; None if they did not.
+        caught: how our checks found it out, by a reason that names what is wrong; None if they did not.
         seed_caught: the case in which upstream's rule, on upstream's own cases, found it out; None if in none.
 
     """
@@ -63,9 +65,19 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A right representation that a case does not pass with."""
+
+    name: str
+    description: str
+    catch: Catch
+
+
+@dataclass(frozen=True)
 class _Prepared:
     case: Case
     qdq: GraphModule
+    model: FloatModel | None
     sets: list[InputSet]
     exact: GraphModule
     """The program of the exact control."""
@@ -87,14 +99,33 @@ class Controls:
         self.failed: list[Catch] = []
         for case in cases:
             sets = input_sets(case, seed)
-            qdq = Clock().follow(converted(case, flow, seed, sets))
-            exact = exact_representation(qdq)
-            judgement = judge(qdq, exact, sets, case.criteria)
+            try:
+                made = Clock().follow(converted(case, flow, seed, sets))
+            except StageError as error:
+                self.failed.append(Catch(case.name, Outcome.ERROR, one_line(error.__cause__)))
+                continue
+            qdq, exact = made.qdq, exact_representation(made.qdq)
+            judgement = judge(qdq, exact, sets, case.criteria, model=made.model)
             if judgement.case.outcome is not Outcome.PASS:
-                self.failed.append(Catch(case.name, judgement.case.outcome, _why(judgement)))
+                self.failed.append(_catch(case, judgement))
                 continue
             counts = _passes_upstreams_rule(case, qdq, exact, judgement)
-            self._prepared.append(_Prepared(case, qdq, sets, exact, counts))
+            self._prepared.append(_Prepared(case, qdq, made.model, sets, exact, counts))
+
+    def refuse(self, name: str) -> list[Refused]:
+        """Try a right representation on every case in which it is another program than the exact one."""
+        found: list[Refused] = []
+        for prepared in self._prepared:
+            try:
+                program = SPELLINGS[name](prepared.qdq)
+                if _same_program(program, prepared.exact):
+                    continue
+                judgement = self._judge(prepared, program)
+                catch = _catch(prepared.case, judgement) if judgement.case.outcome is not Outcome.PASS else None
+            except Exception as error:
+                catch = Catch(prepared.case.name, Outcome.ERROR, one_line(error))
+            found += [Refused(name, describe(name), catch)] if catch else []
+        return found
 
     def score(self, name: str) -> Score:
         """Try a fault on every case until it is caught, and on all cases that upstream's rule says something of."""
@@ -108,20 +139,26 @@ class Controls:
                 program = FAULTS[name](prepared.qdq)
                 if _same_program(program, prepared.exact):
                     continue
-                judgement = judge(prepared.qdq, program, prepared.sets, prepared.case.criteria)
-                outcome, reason = judgement.case.outcome, _why(judgement)
+                judgement = self._judge(prepared, program)
+                catch = _catch(prepared.case, judgement)
                 seed = not _passes_upstreams_rule(prepared.case, prepared.qdq, program, judgement)
             except Exception as error:  # a program that fails is caught, too
-                outcome, reason, seed = Outcome.ERROR, one_line(error), True
-            if outcome is not Outcome.PASS and caught is None:
-                caught = Catch(prepared.case.name, outcome, reason)
+                catch, seed = Catch(prepared.case.name, Outcome.ERROR, one_line(error)), True
+            if caught is None and (catch.outcome is Outcome.ERROR or catch.code in codes(name)):
+                caught = catch
             if seed and prepared.seed_counts and seed_caught is None:
                 seed_caught = prepared.case.name
         return Score(name, describe(name), caught, seed_caught)
 
+    def _judge(self, prepared: _Prepared, program: GraphModule) -> Judgement:
+        return judge(prepared.qdq, program, prepared.sets, prepared.case.criteria, model=prepared.model)
 
-def _why(judgement: Judgement) -> str:
-    return judgement.case.reason.text if judgement.case.reason else ""
+
+def _catch(case: Case, judgement: Judgement) -> Catch:
+    """Return how a case ended; a pass has no code that names what is wrong."""
+    outcome, why = judgement.case.outcome, judgement.case.reason
+    code = why.code if why and outcome is not Outcome.PASS else None
+    return Catch(case.name, outcome, why.text if why else "", code)
 
 
 def _passes_upstreams_rule(case: Case, qdq: GraphModule, program: GraphModule, judgement: Judgement) -> bool:
@@ -135,6 +172,7 @@ def _same_program(a: GraphModule, b: GraphModule) -> bool:
     constants, others = dict(a.named_buffers()), dict(b.named_buffers())
     return (
         a.code == b.code
+        and not ("forward" in vars(a) or a._forward_hooks)
         and constants.keys() == others.keys()
         and all(torch.equal(value, others[name]) for name, value in constants.items())
     )
@@ -150,12 +188,18 @@ def known_of_quantizer(entries: Iterable[tuple[Expectation, str]], cell: Cell) -
     }
 
 
-def to_json(scores: Sequence[Score], failed: Sequence[Catch]) -> dict[str, Any]:
+def to_json(
+    scores: Sequence[Score], spellings: Mapping[str, Sequence[Refused]], failed: Sequence[Catch]
+) -> dict[str, Any]:
     """Return scores as JSON can hold them; `failed` are the cases that the exact control does not pass."""
-    return {"exact_failed": [asdict(catch) for catch in failed], "faults": [asdict(score) for score in scores]}
+    return {
+        "exact_failed": [asdict(catch) for catch in failed],
+        "spellings": {name: [asdict(one.catch) for one in refused] for name, refused in spellings.items()},
+        "faults": [asdict(score) for score in scores],
+    }
 
 
-def render(scores: Sequence[Score], failed: Sequence[Catch]) -> str:
+def render(scores: Sequence[Score], spellings: Mapping[str, Sequence[Refused]], failed: Sequence[Catch]) -> str:
     """Return a table of scores for the terminal, with the totals below it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("Fault", "What is wrong", "Caught in", "Because", "Upstream's rule"):
@@ -169,6 +213,12 @@ def render(scores: Sequence[Score], failed: Sequence[Catch]) -> str:
     console.print(table)
     for catch in failed:
         console.print(f"the exact control does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
+    for one in (one for refused in spellings.values() for one in refused):
+        catch = one.catch
+        console.print(f"{one.name} does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
+    if spellings:
+        passed = sum(not refused for refused in spellings.values())
+        console.print(f"{len(spellings)} right ones, written otherwise: {passed} pass", soft_wrap=True)
     ours = sum(score.caught is not None for score in scores)
     theirs = sum(score.seed_caught is not None for score in scores)
     console.print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._dynamo
@@ -15,16 +15,27 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 
-def export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> GraphModule:
-    """Return the model's graph before autograd, with static shapes taken from `inputs`."""
+def export(model: nn.Module, inputs: tuple[torch.Tensor, ...], *, dynamic_batch: bool = False) -> GraphModule:
+    """Return the model's graph before autograd, with shapes taken from `inputs`; the first dimension may be dynamic."""
+    shapes: dict[str, Any] = {}
+    if dynamic_batch:
+        batch = torch.export.Dim("batch", min=2, max=1024)
+        shapes["dynamic_shapes"] = tuple({0: batch} for _ in inputs)
     # A traced frame is kept by dynamo; without this, a case would depend on the cases before it.
     torch._dynamo.reset()
+    graph = _exported(model, inputs, shapes)
+    for buffer in graph.buffers():
+        buffer.detach_()  # up to 2.4, one that is written into remembers how, and then cannot be copied
+    return graph
+
+
+def _exported(model: nn.Module, inputs: tuple[torch.Tensor, ...], shapes: dict[str, Any]) -> GraphModule:
     with warnings.catch_warnings():
         # Each of the three interfaces is deprecated on some torch, in favour of one that others lack.
         warnings.simplefilter("ignore")
         if hasattr(torch._export, "capture_pre_autograd_graph"):  # up to 2.6 (2026-11)
             # Beside it, export() decomposes linear into t and addmm, and the quantizer annotates nothing.
             if hasattr(torch.export, "export_for_training"):  # 2.5 to 2.10
-                return torch.export.export_for_training(model, inputs).module()
-            return torch._export.capture_pre_autograd_graph(model, inputs)
-        return torch.export.export(model, inputs, strict=True).module()  # 2.7 and later
+                return torch.export.export_for_training(model, inputs, **shapes).module()
+            return torch._export.capture_pre_autograd_graph(model, inputs, **shapes)
+        return torch.export.export(model, inputs, strict=True, **shapes).module()  # 2.7 and later

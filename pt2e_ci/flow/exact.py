@@ -67,7 +67,7 @@ class IntegerRepresentation:
         if isinstance(item, Constant):
             return item.tensor
         if node.op == "output":
-            return self._graph.output(tree_map(self._in_float, self._resolved(node.args[0])))
+            return self._graph.output(self._floats(node.args[0]))
         if node.op == "call_module":
             return None  # it checks guards, and gives nothing
         with contextlib.suppress(NoIntegerFormError):
@@ -77,7 +77,7 @@ class IntegerRepresentation:
                 return self.dequantize(self._resolved(item.source), self._here(item))
             if isinstance(item, Operation) and item.row is not None:
                 return self._operate(item, item.row)
-        args, kwargs = tree_map(self._in_float, self._resolved((node.args, node.kwargs)))
+        args, kwargs = self._floats((node.args, node.kwargs))
         return self.call(node.target, *args, **kwargs)
 
     def _operate(self, item: Operation, row: Row) -> Any:
@@ -114,6 +114,14 @@ class IntegerRepresentation:
     def _resolved(self, value: Any) -> Any:
         """Put what has become of each node in its place."""
         return tree_map(lambda leaf: self._values[leaf] if isinstance(leaf, Node) else leaf, value)
+
+    def _floats(self, tree: Any) -> Any:
+        """Put what the Q/DQ program has there in the place of each node: floats where integers stand for them."""
+
+        def convert(leaf: Any) -> Any:
+            return self._in_float(self._values[leaf], _float_dtype(leaf)) if isinstance(leaf, Node) else leaf
+
+        return tree_map(convert, tree)
 
     def _here(self, item: Between) -> Grid:
         """Return a grid whose run-time numbers are nodes of the new program."""
@@ -192,7 +200,8 @@ class IntegerRepresentation:
         boundaries = self.constant(torch.tensor(begins, dtype=torch.int64))
         if value.axis is None:
             flat = self.call(aten.reshape.default, boundaries, [-1])
-            counts = self.call(aten.bucketize.Tensor, value.node, flat, right=True)
+            packed = self.call(aten.contiguous.default, value.node)  # torch warns where it has to do so itself
+            counts = self.call(aten.bucketize.Tensor, packed, flat, right=True)
         else:
             moved = self.call(aten.movedim.int, value.node, value.axis, 0)
             rows = self.call(aten.contiguous.default, self.call(aten.flatten.using_ints, moved, 1))
@@ -249,16 +258,21 @@ class IntegerRepresentation:
         return self._graph.call_function(target, args, kwargs)
 
     def _as_argument(self, value: Any) -> Any:
+        if isinstance(value, GraphModule):  # the body of a higher-order operator
+            return self._named(value, self._root.add_module)
         return self.constant(value) if isinstance(value, torch.Tensor) else value
 
     def constant(self, tensor: torch.Tensor) -> Node:
         """Keep a tensor in the new program."""
+        return self._named(tensor.detach(), self._root.register_buffer)
+
+    def _named(self, value: Any, register: Callable[[str, Any], None]) -> Node:
         name = f"constant_{self._constants}"
         self._constants += 1
-        self._root.register_buffer(name, tensor.detach())
+        register(name, value)
         return self._graph.get_attr(name)
 
-    def _in_float(self, value: Any) -> Any:
+    def _in_float(self, value: Any, dtype: torch.dtype = torch.float32) -> Any:
         """Return a value as the Q/DQ program has it: integers as the floats that they stand for."""
         if isinstance(value, GroupedWeight):
             raise NotImplementedError("a groupwise weight without an integer linear")
@@ -267,7 +281,7 @@ class IntegerRepresentation:
             if value.axis is not None:
                 shape[value.axis] = -1
             scales = torch.tensor([float(scale) for scale in value.scales], dtype=torch.float64).reshape(shape)
-            return self.constant((self.weight_levels(value) * scales).to(torch.float32))
+            return self.constant((self.weight_levels(value) * scales).to(dtype))
         if not isinstance(value, Integers):
             return value
         wide = self.call(aten.to.dtype, value.node, torch.float64)
@@ -282,7 +296,7 @@ class IntegerRepresentation:
         if value.low is not None or value.high is not None:
             low, high = (None if bound is None else float(bound) for bound in (value.low, value.high))
             result = self.call(aten.clamp.default, result, low, high)
-        return self.call(aten.to.dtype, result, torch.float32)
+        return self.call(aten.to.dtype, result, dtype)
 
     def _spread(self, numbers: Sequence[float], axis: int | None) -> Any:
         if axis is None:
@@ -319,6 +333,13 @@ def _shape_of(node: Node) -> torch.Size:
         node = node.all_input_nodes[0]
     value: torch.Tensor = node.meta["val"]
     return value.shape
+
+
+def _float_dtype(node: Node) -> torch.dtype:
+    """Return the float dtype that a node of the Q/DQ program gives; float32 where the exporter did not note it."""
+    value = node.meta.get("val", node.kwargs.get("out_dtype"))
+    dtype = value.dtype if isinstance(value, torch.Tensor) else value
+    return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float32
 
 
 def representation(qdq: GraphModule) -> GraphModule:

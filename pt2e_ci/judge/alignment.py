@@ -1,79 +1,182 @@
-"""Which tensors of a reference program are levels: those before each output, and those of each quantize node."""
+"""Which tensors of a reference program are levels: those of each quantize node, and those before each output."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from pt2e_ci.judge.provenance import Segment
+from pt2e_ci.operators.names import name_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch.fx import Node
 
-    from pt2e_ci.program.segments import Levels
-    from pt2e_ci.program.trace import Call, Trace, Value
+    from pt2e_ci.program.segments import Levels, Reading
+    from pt2e_ci.program.trace import Trace, Value
 
-# Levels of the reference program are known by their values: those of another operator are further off than this.
-_SAME_OPERATOR = 16.0
-
-
-def integer_nodes(trace: Trace) -> list[Node]:
-    """Return the nodes that give one tensor of integers that depends on the inputs, in order."""
-    return [call.node for call in trace.calls if _is_levels(trace, call)]
+# What may leave levels as they are: then both tensors are the same levels.
+_KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh".split())
 
 
-def integer_frontier(trace: Trace) -> list[Node]:
+def frontier(trace: Trace) -> list[Value]:
     """Return the last integer tensors before each output: its levels, where the output lies on a grid.
 
     Constants are left out: they do not depend on the inputs.
     """
-    makers: dict[Value, list[Call]] = defaultdict(list)
-    for call in trace.calls:
-        changed = (after for step in call.steps for _, after in step.written)
-        for value in dict.fromkeys((*call.results, *changed)):
-            makers[value].append(call)
     seen: set[Value] = set()
-    found: set[Node] = set()
+    found: set[Value] = set()
     waiting = [value for value in trace.output_values if value is not None]
     while waiting:
         value = waiting.pop()
         if value in seen or value not in trace.depends:
             continue
         seen.add(value)
-        levels = [call.node for call in makers[value] if _is_levels(trace, call) and value in call.results]
-        found.update(levels[:1])
-        waiting += [] if levels else [taken for call in makers[value] for taken in call.takes]
-    return [call.node for call in trace.calls if call.node in found]
+        if trace.info[value].is_integer:
+            found.add(value)
+        elif value in trace.maker:
+            step = trace.steps[trace.maker[value]]
+            waiting += [*step.takes, *(before for before, _ in step.written)]
+    return sorted(found, key=lambda value: value.index)
 
 
-def _is_levels(trace: Trace, call: Call) -> bool:
-    values = call.results
-    return len(values) == 1 and trace.info[values[0]].is_integer and values[0] in trace.depends
+class Alignment:
+    """Finds a reference program's tensors for what a Q/DQ program works out.
 
+    Attributes:
+        levels: the tensor of each quantize node's levels.
+        results: the float tensor of each operator whose result is not quantized.
 
-def align(
-    exact: Mapping[Node, torch.Tensor], levels: Sequence[Levels], candidates: Sequence[Node], kept: Mapping[Node, Any]
-) -> dict[Node, Node]:
-    """Find the reference program's levels for each quantize node: of the same shape, and the nearest values.
-
-    Of several as near, the one of the quantize node's own dtype, and the last: the others come before a clamp.
     """
-    found: dict[Node, Node] = {}
-    for one in levels:
-        node, dtype = one.quantize.node, one.quantize.grid.dtype
-        wanted = exact[node]
+
+    def __init__(self, reading: Reading, trace: Trace, runs: Sequence[Mapping[Value, torch.Tensor]]) -> None:
+        """Take in the runs of the trace on the inputs that tensors are compared on."""
+        self.levels: dict[Node, Value] = {}
+        self.results: dict[Node, Value] = {}
+        self._reading, self._trace, self._runs = reading, trace, runs
+        self._ancestors = _ancestors(trace)
+        computed = [value for step in trace.steps for value in step.gives]
+        live = [value for value in dict.fromkeys(computed) if value in trace.depends and value in trace.live]
+        given = [value for value in trace.inputs if trace.info[value].is_integer]
+        self._integers = [*given, *(value for value in live if trace.info[value].is_integer)]
+        self._floats = [value for value in live if trace.info[value].dtype.is_floating_point]
+        self._bools = [value for value in live if trace.info[value].dtype is torch.bool]
+        self._same = self._kept_levels()
+
+    def align(self, exact: Sequence[Mapping[Node, torch.Tensor]]) -> None:
+        """Find the levels of each quantize node: in order, of its shape, descending from its operands' levels.
+
+        Of those through which all that comes after reads, the nearest in value to the exact ones; of several as near,
+        one of the node's dtype, and the first.
+        """
+        choices: dict[Node, list[Value]] = {}
+        for one in self._reading.levels:
+            node = one.quantize.node
+            wanted = [given[node] for given in exact]
+            ranked = sorted(
+                (self._distance(value, wanted), self._trace.info[value].dtype != one.quantize.grid.dtype, value.index)
+                for value in self._candidates(one, wanted[0].shape)
+            )
+            if ranked:
+                by_index = {value.index: value for value in self._integers}
+                choices[node] = [by_index[index] for _, _, index in ranked]
+                self.levels[node] = choices[node][0]
+        self._separate(choices)
+
+    def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Value]) -> Value | None:
+        """Find the tensor of an operator's result in float: the nearest of its shape that descends from `before`.
+
+        None where none is near: within a thousandth of the largest.
+        """
+        pool = self._bools if exact[0].dtype is torch.bool else self._floats
+        bits = [1 << value.index for value in before]
+        size = max((float(one.double().abs().max()) for one in exact if one.numel()), default=0.0)
         ranked = [
-            (float((kept[other] - wanted).abs().double().mean()), kept[other].dtype != dtype, -position, other)
-            for position, other in enumerate(candidates)
-            if isinstance(kept[other], torch.Tensor)
-            and kept[other].shape == wanted.shape
-            and wanted.numel()
-            and not kept[other].is_quantized
+            (self._distance(value, exact), value.index, value)
+            for value in pool
+            if self._trace.info[value].shape == tuple(exact[0].shape)
+            and all(self._ancestors[value] & bit for bit in bits)
         ]
-        distance, _, _, nearest = min(ranked, default=(math.inf, None, 0, None), key=lambda one: one[:3])
-        if nearest is not None and distance <= _SAME_OPERATOR:
-            found[node] = nearest
+        distance, _, found = min(ranked, default=(1.0, 0, None), key=lambda one: one[:2])
+        if found is None or distance > size * 1e-3:
+            return None
+        self.results[node] = found
+        return found
+
+    def cuts(self, nodes: Iterable[Node]) -> list[Value]:
+        """Return the levels that were found of quantize nodes."""
+        return [self.levels[node] for node in nodes if node in self.levels]
+
+    def _candidates(self, one: Levels, shape: torch.Size) -> list[Value]:
+        before = self.cuts(self._reading.levels_before(one.quantize.node))
+        taken = {self._same[value] for value in before}
+        bits = [1 << value.index for value in before]
+        return [
+            value
+            for value in self._integers
+            if self._trace.info[value].shape == tuple(shape)
+            and self._same[value] not in taken
+            and all(self._ancestors[value] & bit for bit in bits)
+        ]
+
+    def _distance(self, value: Value, exact: Sequence[torch.Tensor]) -> float:
+        found = (
+            run[value].to(torch.float64) - one.to(torch.float64) for run, one in zip(self._runs, exact, strict=True)
+        )
+        return sum(float(one.abs().mean()) if one.numel() else 0.0 for one in found)
+
+    def _kept_levels(self) -> dict[Value, Value]:
+        """Return for each integer tensor the first that has the same levels, and of which it is no more than a copy."""
+        same = {value: value for value in self._trace.inputs}
+        for value in self._integers:
+            same[value] = value
+            if value not in self._trace.maker:
+                continue
+            step = self._trace.steps[self._trace.maker[value]]
+            sources = [one for one in step.takes if one in same]
+            if name_of(step.target) not in _KEEPING or len(sources) != 1:
+                continue
+            (source,) = sources
+            if self._trace.info[source].shape == self._trace.info[value].shape and all(
+                torch.equal(run[source].to(torch.int64), run[value].to(torch.int64)) for run in self._runs
+            ):
+                same[value] = same[source]
+        return same
+
+    def _separate(self, choices: Mapping[Node, Sequence[Value]]) -> None:
+        """Where what comes after reads around levels, take the nearest others that it does not read around."""
+        for one in self._reading.levels:
+            operands = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
+            if one.quantize.node in self.levels and operands:
+                self._settle(self.levels[one.quantize.node], operands, choices)
+        for value, node in zip(self._trace.output_values, self._reading.outputs, strict=True):
+            operands = [one for one in self._reading.levels_before(node) if one in self.levels] if node else []
+            if value is not None and operands:
+                self._settle(value, operands, choices)
+
+    def _settle(self, target: Value, operands: Sequence[Node], choices: Mapping[Node, Sequence[Value]]) -> None:
+        def around() -> int:
+            return len(Segment.between(self._trace, self.cuts(operands), target).inputs)
+
+        least = around()
+        for node in operands:
+            for other in choices[node] if least else ():
+                kept, self.levels[node] = self.levels[node], other
+                if (now := around()) < least and other != target:
+                    least = now
+                    break
+                self.levels[node] = kept
+
+
+def _ancestors(trace: Trace) -> dict[Value, int]:
+    """Return what each tensor is worked out from, as the bits of a number: bit `n` is the tensor of index `n`."""
+    found = {value: 1 << value.index for value in (*trace.inputs, *trace.constants)}
+    for step in trace.steps:
+        bits = 0
+        for value in (*step.takes, *step.bodies, *(before for before, _ in step.written)):
+            bits |= found.get(value, 0)
+        for value in step.gives:
+            found[value] = bits | 1 << value.index
     return found

@@ -9,23 +9,26 @@ from torch.fx import Node
 from pt2e_ci.operators.names import call_of, name_of
 
 if TYPE_CHECKING:
-    from pt2e_ci.judge.structure import Structure
+    from collections.abc import Mapping
+
     from pt2e_ci.program.trace import Trace
 
 _LONGEST = 200
 
 
-def listing(trace: Trace, structure: Structure) -> list[tuple[str, str]]:
+def listing(trace: Trace, marks: Mapping[int, str]) -> list[tuple[str, str]]:
     """Return a mark and a text for each node that the outputs depend on, in the order of the graph.
 
-    The mark is ``integer`` or ``float`` for a compute operator, and empty for all else. The text is the call, and
-    what it gives, as in ``add_1 = add(mul, 3) -> int32 (1, 8)``.
+    The mark is ``integer`` or ``float`` for a node that computes, and empty for all else: float if any of the operators
+    that ran in it does, by their places in the line. The text is the call, and what it gives, as in
+    ``add_1 = add(mul, 3) -> int32 (1, 8)``.
     """
-    integer = {operator.node: operator.integer for operator in structure.operators}
-    marks = {node: "integer" if is_integer else "float" for node, is_integer in integer.items()}
-    # A node that calls the user's own code may hold several operators: float if one of them is.
-    marks |= {operator.node: "float" for operator in structure.operators if not operator.integer}
-    return [(marks.get(node.name, ""), _line(node, trace)) for node in trace.program.graph.nodes if trace.is_live(node)]
+    of_node: dict[Node, str] = {}
+    for call in trace.calls:
+        found = {marks[place] for place in range(call.first, call.end) if place in marks}
+        of_node[call.node] = "float" if "float" in found else "integer" if found else ""
+    nodes = [node for node in trace.program.graph.nodes if trace.is_live(node)]
+    return [(of_node.get(node, ""), _line(node, trace)) for node in nodes]
 
 
 def _line(node: Node, trace: Trace) -> str:

@@ -1,7 +1,7 @@
-"""The verdict: rules that are tried in order, each with a name and a reason. They measure nothing.
+"""The verdict: rules, each with a name and a reason. They measure nothing.
 
-Numbers weigh more than structure: a program that computes something else is wrong however it does it. Before both,
-the quantizer must have annotated what the case is about.
+A program's outcome is the worst that a rule finds; of findings as bad, the first. What is judged of its numbers is each
+operator on its own operands: what adds up along a chain is reported, and is no operator's fault.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pt2e_ci.judge.structure import still_float
+from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import family_of
 from pt2e_ci.record.criteria import Claim, Criteria
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
+from pt2e_ci.record.records import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from pt2e_ci.judge.exactness import Exactness
+    from pt2e_ci.judge.conduct import Conduct
+    from pt2e_ci.judge.exactness import Exactness, Measured
     from pt2e_ci.judge.numerics import Comparison
-    from pt2e_ci.judge.structure import Structure
+    from pt2e_ci.judge.observation import Observation, Observed
+    from pt2e_ci.program.float_model import FloatModel
+    from pt2e_ci.program.segments import QuantizedOperator, Reading
     from pt2e_ci.record.records import Reason
 
 
@@ -31,92 +36,58 @@ class Findings:
 
     Attributes:
         criteria: what they are held to.
-        qdq, reference: what they compute with.
-        comparison: how far they are apart.
-        exactness: how far they are from the exact result.
-        deterministic: whether the same inputs gave the same when they were run again.
-        keeps_state: whether the reference program changes its own tensors, and the Q/DQ program does not.
-        one_way: whether the line of one input set is that of another, and gives what the program gives.
+        reading: the Q/DQ program.
+        observation: what its operators compute with in the reference program.
+        comparison: how far the two are apart, end to end.
+        exactness: how far each operator is from the exact result.
+        conduct: how the reference program behaves.
+        model: the float model that it was made of; None where that is not known.
+        training: the operators that work as in training.
+        qdq_left: the quantize and dequantize operators of both programs.
+        dtypes: what outputs have another dtype.
 
     """
 
     criteria: Criteria
-    qdq: Structure
-    reference: Structure
+    reading: Reading
+    observation: Observation
     comparison: Comparison
     exactness: Exactness
-    deterministic: bool
-    keeps_state: bool
-    one_way: bool
+    conduct: Conduct
+    model: FloatModel | None
+    training: list[str]
+    qdq_left: tuple[list[str], list[str]]
+    dtypes: list[str]
+
+    @property
+    def quantized(self) -> list[QuantizedOperator]:
+        """The operators that the quantizer marked, with all that they take."""
+        return [one.operator for one in self.observation.operators]
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether what was measured inside of the reference program need not be what runs."""
+        return bool(self.conduct.branches or self.conduct.hidden) or not self.conduct.is_replayed
+
+    def measured(self) -> Iterator[tuple[str, Measured]]:
+        """Yield everything that was measured on its own operands, by name."""
+        for one in self.reading.levels:
+            yield one.name, self.exactness.levels[one.quantize.node]
+        for operator in self.reading.operators:
+            if operator.node in self.exactness.results:
+                yield operator.name, self.exactness.results[operator.node]
 
 
-Finding = tuple[Outcome, "Reason"] | None
+Finding = tuple[Outcome, "Reason"]
 
 
-def deterministic(found: Findings) -> Finding:
-    """Require the same inputs to give the same."""
-    return None if found.deterministic else (Outcome.MISMATCH, reason("PQ027"))
+def evaluates(found: Findings) -> Finding | None:
+    """Require a model that works as in use: in training a program is no function of its input."""
+    names = ", ".join(found.training)
+    return (Outcome.ERROR, reason("PQ040", names=names)) if names else None
 
 
-def stateless(found: Findings) -> Finding:
-    """Require a run to leave the program as it was."""
-    return (Outcome.MISMATCH, reason("PQ028")) if found.keeps_state else None
-
-
-def annotated(found: Findings) -> Finding:
-    """Require the quantizer to have annotated something."""
-    return None if found.qdq.annotated else (Outcome.UNQUANTIZED, reason("PQ001"))
-
-
-def annotated_as_meant(found: Findings) -> Finding:
-    """Require the quantizer to have annotated what the case is about."""
-    wanted = found.criteria.annotated
-    # Whether an activation is part of the operator before it or annotated by itself differs from torch to torch.
-    names = [
-        operator.name
-        for operator in found.qdq.operators
-        if operator.quantized and (not operator.is_activation or operator.name in wanted)
-    ]
-    if not wanted or _families(names) == _families(wanted):
-        return None
-    listed, meant = (", ".join(sorted(some)) for some in (names, wanted))
-    return Outcome.UNQUANTIZED, reason("PQ002", found=listed, wanted=meant)
-
-
-def near_the_qdq_program(found: Findings) -> Finding:
-    """Require the two programs to agree within the criteria."""
-    numbers, criteria = found.comparison, found.criteria
-    if numbers.max_lsb > criteria.lsb:
-        return Outcome.MISMATCH, reason("PQ021", found=numbers.max_lsb, allowed=criteria.lsb)
-    if numbers.max_absolute > criteria.absolute:
-        return Outcome.MISMATCH, reason("PQ022", found=numbers.max_absolute, allowed=criteria.absolute)
-    return None
-
-
-def near_the_exact_result(found: Findings) -> Finding:
-    """Require the reference program to agree with real-number arithmetic within the criteria.
-
-    What was worked out in float64 is no exact result, to call a program right or wrong by.
-    """
-    numbers, criteria = found.exactness.reference, found.criteria
-    if found.exactness.approximated:
-        return None
-    if numbers.max_lsb > criteria.lsb:
-        return Outcome.MISMATCH, reason("PQ023", found=numbers.max_lsb, allowed=criteria.lsb)
-    if numbers.max_absolute > criteria.absolute:
-        return Outcome.MISMATCH, reason("PQ024", found=numbers.max_absolute, allowed=criteria.absolute)
-    if numbers.differing > criteria.differing:
-        return Outcome.MISMATCH, reason("PQ025", found=numbers.differing, allowed=criteria.differing)
-    return None
-
-
-def on_the_grid(found: Findings) -> Finding:
-    """Require outputs that are on a grid to be on its levels."""
-    count = found.comparison.off_grid
-    return (Outcome.MISMATCH, reason("PQ026", count=count)) if count else None
-
-
-def compared(found: Findings) -> Finding:
+def compared(found: Findings) -> Finding | None:
     """Require something to have been compared, with the exact result too."""
     if not found.comparison.compared:
         return Outcome.ERROR, reason("PQ041")
@@ -125,53 +96,244 @@ def compared(found: Findings) -> Finding:
     return None
 
 
-def in_sight(found: Findings) -> Finding:
+def faithful(found: Findings) -> Finding | None:
+    """Require what was prepared to be the float model, and every range to be finite."""
+    lost = found.model.lost if found.model else None
+    if lost:
+        return Outcome.MISMATCH, reason("PQ003", what=lost)
+    names = [*found.model.unbounded] if found.model else []
+    names += [one.quantize.node.name for one in found.reading.levels if not one.quantize.grid.is_finite]
+    return (Outcome.MISMATCH, reason("PQ004", names=", ".join(names))) if names else None
+
+
+def deterministic(found: Findings) -> Finding | None:
+    """Require the same inputs to give the same."""
+    return None if found.conduct.is_deterministic else (Outcome.MISMATCH, reason("PQ027"))
+
+
+def stateless(found: Findings) -> Finding | None:
+    """Require a run to leave the program as it was, where the Q/DQ program does."""
+    keeps = found.conduct.keeps
+    return (Outcome.MISMATCH, reason("PQ028", what=", ".join(keeps))) if keeps else None
+
+
+def leaves_inputs(found: Findings) -> Finding | None:
+    """Require a run to leave what it is given, and what the run before gave."""
+    if found.conduct.writes_inputs:
+        return Outcome.MISMATCH, reason("PQ030")
+    return (Outcome.MISMATCH, reason("PQ033")) if found.conduct.overwrites else None
+
+
+def same_dtypes(found: Findings) -> Finding | None:
+    """Require outputs to have the dtypes of the Q/DQ program's."""
+    return (Outcome.MISMATCH, reason("PQ029", what="; ".join(found.dtypes))) if found.dtypes else None
+
+
+def same_everywhere(found: Findings) -> Finding | None:
+    """Require the same numbers with gradients, and of inputs that lie otherwise in memory."""
+    how = found.conduct.differs
+    return (Outcome.MISMATCH, reason("PQ034", how=" and ".join(how))) if how else None
+
+
+def its_own_graph(found: Findings) -> Finding | None:
+    """Require what is called to be the program's graph: its code may be another one's."""
+    return None if found.conduct.is_its_graph else (Outcome.MISMATCH, reason("PQ035"))
+
+
+def in_sight(found: Findings) -> Finding | None:
     """Require all inputs to take the same way, so that what was seen is what runs."""
-    return None if found.one_way else (Outcome.FLOAT, reason("PQ016"))
-
-
-def computes_in_integers(found: Findings) -> Finding:
-    """Require every compute operator that the quantizer annotated to take integer tensors."""
-    if Claim.COMPUTE not in found.criteria.claims:
-        return None
-    if left := still_float(found.qdq, found.reference):
-        in_float = {operator.name for operator in found.reference.operators if not operator.integer}
-        names = ", ".join(sorted(name for name in in_float if family_of(name) in left))
-        total = found.qdq.annotated.total()
-        return Outcome.FLOAT, reason("PQ012", names=names, left=left.total(), annotated=total)
-    wanted = sum(operator.quantized and not operator.is_activation for operator in found.qdq.operators)
-    if found.reference.integer < wanted:
-        return Outcome.FLOAT, reason("PQ013", found=found.reference.integer, wanted=wanted)
+    conduct = found.conduct
+    if conduct.branches:
+        return Outcome.FLOAT, reason("PQ020", what=conduct.branches[0])
+    if conduct.hidden or not conduct.is_replayed:
+        return Outcome.FLOAT, reason("PQ016", what=(*conduct.hidden, "its trace gives other numbers")[0])
     return None
 
 
-def spells_out_qdq(found: Findings) -> Finding:
+def annotated(found: Findings) -> Finding | None:
+    """Require the quantizer to have annotated something."""
+    if found.quantized:
+        return None
+    names = ", ".join(dict.fromkeys(one.name for one in found.reading.unquantized))
+    return Outcome.UNQUANTIZED, reason("PQ001", left=f"; left in float: {names}" if names else "")
+
+
+def annotated_as_meant(found: Findings) -> Finding | None:
+    """Require the quantizer to have annotated what the case is about."""
+    wanted = found.criteria.annotated
+    # Whether an activation is part of the operator before it or annotated by itself differs from torch to torch.
+    names = [one.name for one in found.quantized if not _is_activation(one) or one.name in wanted]
+    if not wanted or not found.quantized or _families(names) == _families(wanted):
+        return None
+    listed, meant = (", ".join(sorted(some)) for some in (names, wanted))
+    return Outcome.UNQUANTIZED, reason("PQ002", found=listed, wanted=meant)
+
+
+def found_again(found: Findings) -> Finding | None:
+    """Require every operator's levels, or its result, to be a tensor of the reference program."""
+    if found.is_blind:
+        return None
+    missing = [one for one in found.observation.operators if one.verdict is Verdict.MISSING]
+    if Claim.COMPUTE in found.criteria.claims and missing and not found.exactness.unavailable:
+        return Outcome.MISMATCH, reason("PQ017", names=_names(found, missing), why=missing[0].why)
+    alignment = found.exactness.alignment
+    given = [one for one in found.reading.levels if one.before is None]
+    if alignment and any(one.quantize.node not in alignment.levels for one in given):
+        return Outcome.MISMATCH, reason("PQ017", names="input", why="no tensor has its levels")
+    return None
+
+
+def near_the_exact_result(found: Findings) -> Finding | None:
+    """Require each operator to be near to what its own operands should have given, within the criteria."""
+    allowed = found.criteria.lsb
+    if found.is_blind:
+        return None
+    for name, measured in found.measured():
+        if measured.reference.max_lsb > allowed:
+            return Outcome.MISMATCH, reason("PQ023", name=name, found=measured.reference.max_lsb, allowed=allowed)
+    for index, (output, node) in enumerate(zip(found.exactness.outputs, found.reading.outputs, strict=True)):
+        if found.reading.output_grid(node) is None and output.reference.max_lsb > allowed:
+            return Outcome.MISMATCH, reason("PQ024", index=index, found=output.reference.max_lsb, allowed=allowed)
+    if found.exactness.unequal:
+        return Outcome.MISMATCH, reason("PQ022", count=found.exactness.unequal)
+    return None
+
+
+def on_the_grid(found: Findings) -> Finding | None:
+    """Require outputs that are on a grid to be what their levels stand for."""
+    if found.is_blind:
+        return None
+    for index, (output, node) in enumerate(zip(found.exactness.outputs, found.reading.outputs, strict=True)):
+        if found.reading.output_grid(node) is not None and output.reference.max_lsb:
+            return Outcome.MISMATCH, reason("PQ026", index=index, found=output.reference.max_lsb)
+    return None
+
+
+def exact(found: Findings) -> Finding | None:
+    """Require each operator to give the exact result, but where that is next to a rounding boundary."""
+    if found.is_blind:
+        return None
+    off = {name: measured for name, measured in found.measured() if measured.wrong.off}
+    if off:
+        count = sum(measured.wrong.off for measured in off.values())
+        total = sum(measured.reference.compared for measured in off.values())
+        return Outcome.INEXACT, reason("PQ031", names=", ".join(off), count=count, total=total)
+    beside = [index for index, output in enumerate(found.exactness.outputs) if output.wrong.off]
+    if beside:
+        return Outcome.INEXACT, reason("PQ032", index=beside[0])
+    return None
+
+
+def ties_as_declared(found: Findings) -> Finding | None:
+    """Require ties to go where the scheme has them, where there are enough to tell."""
+    declared = {Rounding.HALF_EVEN: "to even", Rounding.HALF_AWAY: "away from zero"}.get(found.exactness.rounding)
+    for name, measured in () if found.is_blind or declared is None else found.measured():
+        scheme = measured.wrong.scheme
+        if scheme is not None and scheme != declared:
+            return Outcome.INEXACT, reason("PQ036", name=name, found=scheme, wanted=declared)
+    return None
+
+
+def computes_in_integers(found: Findings) -> Finding | None:
+    """Require every operator that the quantizer annotated to compute on integers, in sight."""
+    if Claim.COMPUTE not in found.criteria.claims:
+        return None
+    operators = found.observation.operators
+    left = [one for one in operators if one.verdict is Verdict.FLOAT]
+    if left:
+        numbers = {"left": len(left), "annotated": len(operators)}
+        return Outcome.FLOAT, reason("PQ012", names=_names(found, left), why=left[0].why, **numbers)
+    unseen = [one for one in operators if one.verdict is Verdict.UNSEEN]
+    if unseen:
+        return Outcome.FLOAT, reason("PQ018", names=_names(found, unseen), why=unseen[0].why)
+    return None
+
+
+def requantizes_as_meant(found: Findings) -> Finding | None:
+    """Require accumulators to become levels in the arithmetic that is asked for."""
+    wanted = found.criteria.arithmetic
+    others = [one for one in found.observation.operators if one.arithmetic and one.arithmetic not in wanted]
+    if not wanted or not others:
+        return None
+    names = ", ".join(dict.fromkeys(one.operator.name for one in others))
+    return Outcome.FLOAT, reason("PQ019", names=names, found=others[0].arithmetic, wanted=" or ".join(wanted))
+
+
+def spells_out_qdq(found: Findings) -> Finding | None:
     """Require every quantize and dequantize operator to be spelled out in plain operators."""
     if Claim.QDQ not in found.criteria.claims:
         return None
-    if not found.qdq.qdq:
+    before, after = found.qdq_left
+    if not before:
         return Outcome.FLOAT, reason("PQ015")
-    if found.reference.qdq:
-        return Outcome.FLOAT, reason("PQ014", names=", ".join(sorted(set(found.reference.qdq))))
+    if after:
+        return Outcome.FLOAT, reason("PQ014", names=", ".join(sorted(set(after))))
     return None
 
 
-RULES: tuple[Callable[[Findings], Finding], ...] = (
-    *(deterministic, stateless, annotated, annotated_as_meant),
-    *(near_the_qdq_program, near_the_exact_result, on_the_grid, compared),
-    *(computes_in_integers, in_sight, spells_out_qdq),
+FIRST: tuple[Callable[[Findings], Finding | None], ...] = (evaluates, annotated, annotated_as_meant)
+"""Without these the others say nothing: the first that finds something decides."""
+
+RULES: tuple[Callable[[Findings], Finding | None], ...] = (
+    *(compared, faithful),
+    *(deterministic, stateless, leaves_inputs, same_dtypes, same_everywhere, its_own_graph),
+    *(found_again, near_the_exact_result, on_the_grid),
+    *(computes_in_integers, in_sight, requantizes_as_meant, spells_out_qdq),
+    *(exact, ties_as_declared),
 )
-"""The rules, in the order in which they are tried: the first that finds something decides."""
+"""The rules. The worst finding decides, and of findings as bad the first."""
 
 
-def decide(found: Findings) -> tuple[Outcome, Reason | None]:
-    """Return the outcome of what was measured, and the reason; a pass may have one, too."""
-    for rule in RULES:
-        if (finding := rule(found)) is not None:
-            return finding
-    if names := found.exactness.approximated:
-        return Outcome.PASS, reason("PQ051", names=", ".join(names))
-    return Outcome.PASS, None
+def decide(found: Findings) -> tuple[Outcome, Reason | None, list[Reason]]:
+    """Return the outcome of what was measured, its reason, and the notes: what else there is to know.
+
+    A pass may have a reason, too: what it does not say.
+    """
+    void, findings = ([one for rule in rules if (one := rule(found)) is not None] for rules in (FIRST, RULES))
+    worst = max(findings, key=lambda finding: finding[0].rank, default=(Outcome.PASS, None))
+    outcome, why = void[0] if void else worst
+    notes = [note for _, note in (*void, *findings) if note is not why]
+    said = [*_says_less(found)]
+    if why is None and said:
+        why = said.pop(0)
+    return outcome, why, notes + said
+
+
+def _says_less(found: Findings) -> Iterator[Reason]:
+    """Yield what a reader must know of a result, however it is."""
+    still = [one for one in found.reading.levels if len(found.exactness.levels[one.quantize.node].used) == 1]
+    if still and found.quantized:
+        names = ", ".join(dict.fromkeys(one.name for one in still))
+        grid = still[0].quantize.grid
+        yield reason("PQ052", names=names, available=grid.high - grid.low + 1)
+    if found.quantized and (left := found.reading.unquantized):
+        names = ", ".join(f"{name} {count}" for name, count in Counter(one.name for one in left).items())
+        total = len(found.quantized) + len(left)
+        yield reason("PQ053", quantized=len(found.quantized), total=total, names=names)
+    if approximated := found.exactness.approximated:
+        yield reason("PQ051", names=", ".join(approximated))
+    if found.model is None:
+        yield reason("PQ054")
+
+
+def _names(found: Findings, some: Iterable[Observed]) -> str:
+    """Name operators: where others of a name are not meant, with the line of source."""
+    meant = list(some)
+    counts, all_of = (Counter(one.operator.name for one in ones) for ones in (meant, found.observation.operators))
+    listed = [
+        one.operator.name if counts[one.operator.name] == all_of[one.operator.name] else _placed(one.operator)
+        for one in meant
+    ]
+    return ", ".join(sorted(dict.fromkeys(listed)))
+
+
+def _placed(operator: QuantizedOperator) -> str:
+    places = [place for place in (operator.module, operator.source) if place]
+    return f"{operator.name} ({', '.join(places) or operator.node.name})"
+
+
+def _is_activation(operator: QuantizedOperator) -> bool:
+    return operator.row is not None and operator.row.kind is Kind.ACTIVATION
 
 
 def _families(names: Iterable[str]) -> Counter[str]:

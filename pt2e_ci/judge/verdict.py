@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from msgspec import structs
+from torch.utils._pytree import tree_map
 
 from pt2e_ci.exact.schemes import Rounding
-from pt2e_ci.judge.alignment import integer_frontier
+from pt2e_ci.judge.alignment import frontier
+from pt2e_ci.judge.conduct import Caller, in_training
+from pt2e_ci.judge.cost import costs
 from pt2e_ci.judge.digest import Digest
-from pt2e_ci.judge.exactness import Exactness
+from pt2e_ci.judge.exactness import Exactness, Given
 from pt2e_ci.judge.listing import listing
 from pt2e_ci.judge.numerics import Comparison
+from pt2e_ci.judge.observation import Observation, Observed, Observer
 from pt2e_ci.judge.rules import Findings, decide
-from pt2e_ci.judge.structure import Operator, Structure, left_float, read_structure
-from pt2e_ci.program.segments import Reading
-from pt2e_ci.program.trace import Run, Trace, run, tensors_in, trace
+from pt2e_ci.operators.names import name_of
+from pt2e_ci.operators.row import Kind
+from pt2e_ci.operators.rows import kind_of
+from pt2e_ci.program.segments import Reading, module_of, source_of
+from pt2e_ci.program.trace import Trace, run, tensors_in, trace, trace_call
 from pt2e_ci.record import records
 from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
@@ -26,9 +36,18 @@ if TYPE_CHECKING:
 
     from torch.fx import GraphModule, Node
 
+    from pt2e_ci.judge.alignment import Alignment
+    from pt2e_ci.program.float_model import FloatModel
     from pt2e_ci.program.oracle import Sample
-    from pt2e_ci.program.segments import Grid
+    from pt2e_ci.program.segments import Grid, QuantizedOperator
+    from pt2e_ci.program.trace import Run
     from pt2e_ci.record.criteria import Criteria
+
+# Levels are known by their values on so many runs.
+_ALIGNED_ON = 3
+# What is among the inputs where programs are looked at outside of the reals: reported, and judged in no case but those
+# that are about it.
+_DOMAINS: dict[Literal["infinite", "nan"], tuple[float, ...]] = {"infinite": (math.inf, -math.inf), "nan": (math.nan,)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Judgement:
 
     Attributes:
         case: an outcome, the reason where it is not a plain pass, and what was measured; the case has no name yet.
-        left: the operators of the Q/DQ program that were annotated and stayed float.
+        left: the operators of the Q/DQ program that were annotated and do not compute on integers.
         outputs: what the Q/DQ program and the reference program gave on the first input set.
         reading: the Q/DQ program, read.
         samples: what engines are held against.
@@ -53,7 +72,7 @@ class Judgement:
     """
 
     case: records.Case
-    left: tuple[Operator, ...]
+    left: tuple[Observed, ...]
     outputs: tuple[list[Any], list[Any]]
     reading: Reading
     samples: list[Sample]
@@ -69,50 +88,51 @@ def judge(
     inputs: Sequence[InputSet],
     criteria: Criteria = DEFAULT,
     *,
+    model: FloatModel | None = None,
     rounding: Rounding = Rounding.HALF_EVEN,
 ) -> Judgement:
-    """Run both programs on every input set, and compare them with each other and with the exact result.
+    """Run both programs on every input set, and judge the reference program's operators on their own operands.
+
+    Args:
+        qdq: the Q/DQ program.
+        reference: the reference program.
+        inputs: what both are run on; the first is what the Q/DQ program was calibrated on.
+        criteria: what the reference program is held to.
+        model: the float model that the Q/DQ program was made of; None where that is not known.
+        rounding: the scheme of the exact result.
 
     Raises what a program raises, and `ProgramError`.
+
     """
     pair = _Pair(qdq, reference, inputs, rounding)
-    for given in inputs:
-        pair.add(given)
-    exactness, structures, traces = pair.exactness, pair.structures, pair.traces
-    measured = (pair.comparison, exactness)
-    keeps_state = len(traces[1].state) > len(traces[0].state)
-    seen = (pair.deterministic, keeps_state, _takes_one_way(traces[1], inputs))
-    outcome, reason = decide(Findings(criteria, *structures, *measured, *seen))
+    found = pair.measure(criteria, model)
+    outcome, reason, notes = decide(found)
+    reading, exactness, observation = pair.reading, found.exactness, found.observation
     case = records.Case(
         name="",
         family="",
         outcome=outcome,
         reason=reason,
+        notes=notes,
         stage=Stage.JUDGE if outcome is Outcome.ERROR else None,
-        structure=_record(structures[1], traces[1], pair.reading),
-        operators=exactness.operators(),
+        structure=_structure(pair, observation),
+        operators=_operators(pair, exactness, observation),
+        unquantized=[_unquantized(one) for one in reading.unquantized],
+        costs=pair.costs[1],
         numerics=records.Numerics(
-            reference_vs_qdq=pair.comparison.record(),
+            reference_vs_qdq=found.comparison.record(),
             reference_vs_exact=exactness.reference.record(),
             qdq_vs_exact=exactness.qdq.record(),
         ),
         exact=exactness.record(),
-        deterministic=pair.deterministic,
+        deterministic=found.conduct.is_deterministic,
         digest=pair.digest.value(),
-        programs=records.Programs(qdq=listing(traces[0], structures[0]), reference=listing(traces[1], structures[1])),
+        programs=records.Programs(
+            qdq=listing(pair.qdq, _marks_of_qdq(reading, pair.qdq)),
+            reference=listing(pair.interpreted, observation.marks if found.conduct.is_its_graph else {}),
+        ),
     )
-    return Judgement(case, left_float(*structures), pair.outputs, pair.reading, exactness.samples)
-
-
-@dataclass
-class _Side:
-    """One of the two programs: its trace, and the nodes whose values are wanted of each run."""
-
-    trace: Trace
-    levels: list[Node] = field(default_factory=list)
-
-    def run(self, given: InputSet, keep: Sequence[Node]) -> Run:
-        return run(self.trace.program, given.tensors, keep, self.trace)
+    return Judgement(case, tuple(observation.left), pair.outputs, reading, exactness.samples)
 
 
 class _Pair:
@@ -121,51 +141,132 @@ class _Pair:
     def __init__(
         self, qdq: GraphModule, reference: GraphModule, inputs: Sequence[InputSet], rounding: Rounding
     ) -> None:
-        self.traces = trace(qdq, inputs[0].tensors), trace(reference, inputs[0].tensors)
-        _check_outputs(*self.traces)
+        first = inputs[0].tensors
         self.reading = Reading(qdq)
-        self.structures = (
-            read_structure(self.traces[0], self.reading.annotated),
-            read_structure(self.traces[1]),
-        )
-        self.comparison, self.digest, self.deterministic = Comparison(), Digest(), True
-        self.exactness = Exactness(self.reading, self.traces[1], rounding)
+        self.qdq, self.interpreted = trace(qdq, first), trace(reference, first)
+        self.called = trace_call(reference, first)
+        _check_outputs(self.qdq, self.called)
+        self.digest = Digest()
         self.outputs: tuple[list[Any], list[Any]] = ([], [])
-        self._sides = [_Side(one, integer_frontier(one)) for one in self.traces]
+        self.domains: dict[Node, dict[Literal["infinite", "nan"], float]] = defaultdict(dict)
+        self.costs: tuple[dict[Node, records.Cost], list[records.Cost | None]] = ({}, [])
+        self._inputs, self._rounding = inputs, rounding
         self._grids = [self.reading.output_grid(node) for node in self.reading.outputs]
-        scales = [node for grid in self._grids if grid for node in grid.nodes]
-        self._keep = [*self._sides[0].levels, *scales, *self.exactness.keep_of_qdq]
+        self._frontiers = frontier(self.qdq), frontier(self.called)
+        self._traces = {_shapes(first): self.called}
 
-    def add(self, given: InputSet) -> None:
-        """Run both programs on one input set, twice: a program must not depend on what ran before."""
-        qdq, reference = self._sides
-        expected = qdq.run(given, self._keep)
-        actual = reference.run(given, [*reference.levels, *self.exactness.keep_of_reference])
-        self.outputs = self.outputs if any(self.outputs) else (expected.outputs, actual.outputs)
-        steps = [_steps(grid, expected, b) for grid, b in zip(self._grids, expected.outputs, strict=True)]
-        for a, b, step in zip(actual.outputs, expected.outputs, steps, strict=True):
-            if isinstance(b, torch.Tensor):
-                self.comparison.add(a, b, step)
-        self.exactness.add(given.tensors, expected, actual, steps)
-        for name, once, side in (("qdq", expected, qdq), ("reference", actual, reference)):
-            self.digest.add(f"{given.label}/{name}", (once.kept[node] for node in side.levels))
-        for once, side, keep in ((expected, qdq, self._keep), (actual, reference, reference.levels)):
-            self.deterministic = self.deterministic and _same(once, side.run(given, keep))
+    def measure(self, criteria: Criteria, model: FloatModel | None) -> Findings:
+        """Run both programs on every input set."""
+        caller = Caller(self.called, self.interpreted)
+        comparison, exactness = Comparison(), Exactness(self.reading, self.called, self._rounding)
+        chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
+        keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
+        runs = {one.label: self._run(one, caller, keep) for one in chosen}
+        exactness.align([*runs.values()])
+        first = runs[chosen[0].label]
+        if model is not None:
+            self.costs = costs(model.graph, self.reading, first.inputs, first.qdq, first.steps)
+        if exactness.alignment is not None:
+            self._look_beyond(exactness.alignment)
+        observation = Observer(self.reading, self.called, first.values, exactness.alignment).observe()
+        for one in self._inputs:
+            run = runs.pop(one.label, None) or self._run(one, caller, keep)
+            for a, b, step in zip(run.outputs, run.qdq.outputs, run.steps, strict=True):
+                if isinstance(b, torch.Tensor):
+                    comparison.add(a, b, step)
+            exactness.add(run)
+            self._digest(one, run)
+            self.outputs = self.outputs if any(self.outputs) else (run.qdq.outputs, [*run.outputs])
+        for one in self._inputs[1:2]:
+            if _shapes(one.tensors) in self._traces and _shapes(one.tensors) == _shapes(self._inputs[0].tensors):
+                caller.hold_trace(one.tensors)
+        conduct = caller.finish(self.qdq, is_integer=not observation.left)
+        conduct.keeps[:0] = _kept(self.called, self.qdq)
+        return Findings(
+            criteria=criteria,
+            reading=self.reading,
+            observation=observation,
+            comparison=comparison,
+            exactness=exactness,
+            conduct=conduct,
+            model=model,
+            training=in_training(self.reading.program),
+            qdq_left=(_qdq_in(self.qdq), _qdq_in(self.called)),
+            dtypes=_other_dtypes(self.qdq, self.called),
+        )
+
+    def _look_beyond(self, alignment: Alignment) -> None:
+        """Compare levels where inputs have infinities, or NaN."""
+        given = self._inputs[0].tensors
+        for name, values in _DOMAINS.items():
+            inputs = tree_map(partial(_strewn, values), [*given])
+            if not any(tensor.is_floating_point() for tensor in tensors_in(inputs)):
+                return
+            try:
+                qdq = run(self.reading.program, inputs, alignment.levels, self.qdq).kept
+            except Exception:  # some find no scale for a NaN, and say so
+                continue
+            reference = self.called.replay(tensors_in(inputs))
+            for node, value in alignment.levels.items():
+                differ = qdq[node].to(torch.int64) != reference[value].to(torch.int64)
+                self.domains[node][name] = float(differ.double().mean()) if differ.numel() else 0.0
+
+    def _run(self, one: InputSet, caller: Caller, keep: Sequence[Node]) -> Given:
+        """Run both programs: the reference program as it is called, and as its trace is replayed."""
+        qdq = run(self.reading.program, one.tensors, keep, self.qdq)
+        outputs = caller(one.tensors)
+        shapes = _shapes(one.tensors)
+        if shapes not in self._traces:  # a dimension is dynamic
+            self._traces[shapes] = trace_call(self.called.program, one.tensors)
+        line = self._traces[shapes]
+        if len(line.steps) != len(self.called.steps):
+            caller.conduct.branches.append("other operators run on other shapes")
+            line = self.called
+        values = line.replay(tensors_in(one.tensors))
+        caller.hold_replay(outputs, values)
+        steps = [_steps(grid, qdq, b) for grid, b in zip(self._grids, qdq.outputs, strict=True)]
+        return Given(one.tensors, qdq, outputs, values, steps)
+
+    def _digest(self, one: InputSet, run: Given) -> None:
+        qdq = self.qdq.replay(tensors_in(one.tensors)) if self._frontiers[0] else {}
+        for name, values, levels in (("qdq", qdq, self._frontiers[0]), ("reference", run.values, self._frontiers[1])):
+            self.digest.add(f"{one.label}/{name}", (values[value] for value in levels))
 
 
-def _takes_one_way(first: Trace, inputs: Sequence[InputSet]) -> bool:
-    """Tell whether other inputs take the same way through a program, and the line of the first gives what it gives.
+def _strewn(values: tuple[float, ...], leaf: Any) -> Any:
+    """Put values into every third element of a float tensor."""
+    if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        return leaf
+    strewn = leaf.detach().clone().contiguous()
+    for index, value in enumerate(values):
+        strewn.view(-1)[3 * index :: 3 * len(values)] = value
+    return strewn
 
-    A program that branches on values, or that makes a part of its result out of sight, does not.
-    """
-    for given in inputs[1:2]:
-        second = trace(first.program, given.tensors)
-        if second.line != first.line:
-            return False
-        again = first.replay(tensors_in(given.tensors))
-        pairs = zip(first.output_values, second.outputs, strict=True)
-        return _alike([leaf if value is None else again[value] for value, leaf in pairs], second.outputs)
-    return True
+
+def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(inputs))
+
+
+def _kept(reference: Trace, qdq: Trace) -> list[str]:
+    """Name what a run of the reference program changes of its own, where the Q/DQ program does not."""
+    written = {before for step in reference.steps for before, _ in step.written if before in reference.constants}
+    changed = max(len(reference.state), len(written))
+    return [f"{changed} of its tensors"] if changed > len(qdq.state) else []
+
+
+def _qdq_in(found: Trace) -> list[str]:
+    """Name the quantize and dequantize operators that the outputs depend on."""
+    return [
+        name_of(step.target)
+        for step in found.steps
+        if kind_of(step.target) is Kind.QDQ and any(value in found.live for value in step.gives)
+    ]
+
+
+def _marks_of_qdq(reading: Reading, found: Trace) -> dict[int, str]:
+    """Mark what computes in the Q/DQ program, which is in float."""
+    nodes = {item.node for item in reading.computes}
+    return {place: "float" for call in found.calls if call.node in nodes for place in range(call.first, call.end)}
 
 
 def _steps(grid: Grid | None, qdq: Run, output: Any) -> float | torch.Tensor | None:
@@ -183,17 +284,72 @@ def _steps(grid: Grid | None, qdq: Run, output: Any) -> float | torch.Tensor | N
     return scale.reshape(shape)
 
 
-def _record(structure: Structure, reference: Trace, reading: Reading) -> records.Structure:
+def _structure(pair: _Pair, observation: Observation) -> records.Structure:
+    total, left = len(observation.operators), len(observation.left)
     return records.Structure(
-        integer=structure.integer,
-        in_float=sum(structure.in_float.values()),
-        coverage=structure.coverage,
+        integer=total - left,
+        in_float=left,
+        coverage=(total - left) / total if total else None,
         rewrites=None,
-        float_operators=dict(sorted(structure.in_float.items())),
-        qdq=len(structure.qdq),
-        # Upstream's dynamic linear gives float64, for its scale is one: no wrong number, but worth a look.
-        outputs=[_describe(output) for output in reference.outputs],
-        annotated_by="quantizer" if reading.by_quantizer else "neighbours",
+        float_operators=dict(sorted(observation.names_left.items())),
+        qdq=len(_qdq_in(pair.called)),
+        outputs=[_describe(output) for output in pair.called.outputs],
+        annotated_by="quantizer" if pair.reading.by_quantizer else "neighbours",
+    )
+
+
+def _operators(pair: _Pair, exactness: Exactness, observation: Observation) -> list[records.Operator]:
+    """Return an entry for each quantized operator, in order, whether it ends in levels or stays float."""
+    reading = pair.reading
+    quantized = {one.node: one for one in reading.operators}
+    observed = {one.operator.node: one for one in observation.operators}
+    order = {node: position for position, node in enumerate(reading.items)}
+    found: list[tuple[int, records.Operator]] = []
+    for one in reading.levels:
+        node, measured = one.quantize.node, exactness.levels[one.quantize.node]
+        own = one.before.node if one.before else node
+        entry = _entry(one.name, own, node.name, quantized.get(own), observed.get(own))
+        grid = one.quantize.grid
+        numbers = {"qdq": measured.qdq.distance(), "reference": measured.distance(), "cost": pair.costs[0].get(node)}
+        used = {"used": len(measured.used), "available": grid.high - grid.low + 1} if measured.used else {}
+        found.append((order[node], structs.replace(entry, **numbers, **used, domains=pair.domains.get(node, {}))))
+    ended = {one.before.node for one in reading.levels if one.before}
+    for operator in reading.operators:
+        if operator.node not in ended:
+            entry = _entry(operator.name, operator.node, None, operator, observed.get(operator.node))
+            if operator.node in exactness.results:
+                entry = structs.replace(entry, reference=exactness.results[operator.node].distance())
+            found.append((order[operator.node], entry))
+    return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+
+
+def _entry(
+    name: str, node: Node, levels: str | None, operator: QuantizedOperator | None, observed: Observed | None
+) -> records.Operator:
+    """Return an operator's record without what is measured."""
+    is_input = operator is None and name == "input"
+    return records.Operator(
+        name=name,
+        node=node.name,
+        levels=levels,
+        module=None if is_input else module_of(node),
+        source=None if is_input else source_of(node),
+        # What the program is given is quantized because the quantizer says so of what takes it.
+        annotated=operator.annotated if operator else is_input,
+        verdict=observed.verdict if observed else None,
+        why=observed.why if observed else None,
+        arithmetic=observed.arithmetic if observed else None,
+    )
+
+
+def _unquantized(operator: QuantizedOperator) -> records.Unquantized:
+    names = ", ".join(operator.in_float)
+    return records.Unquantized(
+        name=operator.name,
+        node=operator.node.name,
+        module=operator.module,
+        source=operator.source,
+        why=f"annotated, but {names} stays in float" if operator.annotated and names else None,
     )
 
 
@@ -206,22 +362,16 @@ def _check_outputs(expected: Trace, actual: Trace) -> None:
             raise ProgramError(f"output {index} is {_describe(a)}, where the Q/DQ program gives {_describe(b)}")
 
 
+def _other_dtypes(expected: Trace, actual: Trace) -> list[str]:
+    """Say which outputs are of another dtype than the Q/DQ program's, or of a class of their own."""
+    return [
+        f"output {index} is {_describe(a)}, where the Q/DQ program gives {_describe(b)}"
+        for index, (a, b) in enumerate(zip(actual.outputs, expected.outputs, strict=True))
+        if isinstance(b, torch.Tensor) and (a.dtype != b.dtype or type(a) is not type(b))
+    ]
+
+
 def _describe(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return repr(value)
-
-
-def _same(once: Run, again: Run) -> bool:
-    """Tell whether two runs gave the same outputs and levels."""
-    return _alike(once.outputs, again.outputs) and _alike(
-        [once.kept[node] for node in again.kept], [*again.kept.values()]
-    )
-
-
-def _alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Tell whether values are the same, bit by bit, NaN for NaN."""
-    return all(
-        bool(((a == b) | ((a != a) & (b != b))).all()) if isinstance(a, torch.Tensor) else a == b
-        for a, b in zip(some, others, strict=True)
-    )

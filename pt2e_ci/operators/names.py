@@ -6,6 +6,7 @@ method or a module, and any representation may choose another of them. What coun
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # A bare name means what it says only where torch or Python gave it.
 _NAMESPACES = ("aten", "prims", "quantized_decomposed", "quantized", "torchao", "torch")
+# Where an operator may have a kernel for the CPU.
+_KEYS = ("CPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd")
 _MODULES = ("torch", "_operator", "operator", "builtins", "math")
 
 
@@ -76,6 +79,21 @@ def is_known(target: Any) -> bool:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
     return (getattr(target, "__module__", None) or "builtins").split(".")[0] in _MODULES
+
+
+def is_native(target: Any) -> bool:
+    """Tell whether an operator's kernel is one that torch itself brings.
+
+    Anybody may register an operator or a kernel, in a namespace of torch's as in any other.
+    """
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    name = target.name().replace("::", "/")
+    kernels = {f"{name}/{key}" for key in _KEYS} & torch.library._impls
+    if target.namespace == "quantized_decomposed":
+        module: Any = sys.modules.get("torch.ao.quantization.fx._decomposed")
+        return module is not None and bool(kernels) and kernels <= module.quantized_decomposed_lib._op_impls
+    return target.namespace == "prims" or (target.namespace in ("aten", "prim") and not kernels)
 
 
 def tensors_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Node]:

@@ -10,10 +10,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.fx import GraphModule, Node
 
 from pt2e_ci.operators import contraction, join, movement, pointwise, table, window
-from pt2e_ci.operators.names import is_known, is_out_dtype, name_of
+from pt2e_ci.operators.names import is_known, name_of
 from pt2e_ci.operators.row import Kind, Row
 
 if TYPE_CHECKING:
@@ -28,8 +27,25 @@ ROWS: tuple[Row, ...] = (
 _BY_NAME = {name: row for row in ROWS for name in row.names}
 # Their schemas give views that are more, or something else, than moved values.
 _NO_MOVEMENT = frozenset("as_strided view_as_real view_as_complex real imag conj _conj _neg_view positive".split())
-# Element by element, though torch does not tag them so.
-_UNTAGGED = frozenset("_to_copy to floor_divide floordiv where bucketize searchsorted masked_fill".split())
+# Element by element, though torch does not tag them so, or some torch does not.
+_UNTAGGED = frozenset(
+    """_to_copy to floor_divide floordiv where bucketize searchsorted masked_fill fill copy type_as and or xor rshift
+    lshift isinf isfinite hardtanh relu6 threshold hardswish hardsigmoid silu leaky_relu elu prelu _prelu_kernel
+    _assert_async""".split()
+)
+# What may be done in float on the way from integers to levels: scaling, rounding, clamping, comparing, selecting.
+_SCALING = frozenset(
+    """add sub rsub mul div neg addcmul addcdiv lerp reciprocal true_divide round floor ceil trunc frac fmod remainder
+    floor_divide ldexp clamp clamp_min clamp_max hardtanh relu relu6 threshold minimum maximum min max abs sign sgn
+    copysign signbit heaviside where masked_fill nan_to_num isnan isinf isfinite eq ne lt le gt ge
+    logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not and or xor
+    bucketize searchsorted _to_copy to type_as fill copy clone positive sum mean amin amax any all""".split()
+)
+# Moves values, though its schema does not say so; the ids of elements can be run through it.
+_MOVING = frozenset(
+    """cat stack constant_pad_nd _unsafe_view as_strided unfold im2col slice_scatter select_scatter narrow_copy
+    lift_fresh_copy contiguous _reshape_alias reshape flatten movedim chunk split split_with_sizes unbind""".split()
+)
 # torch 2.13 has the tag and 2.4 has not (2026-11); without it, a reduction is known by its arguments.
 _REDUCTION = getattr(torch.Tag, "reduction", None)
 
@@ -62,6 +78,12 @@ def family_of(name: str) -> str:
     return "batch_norm" if "batch_norm" in name else name.lstrip("_")
 
 
+def has_integer_form(name: str) -> bool:
+    """Tell whether an operator has a form in the integer representation."""
+    row = _BY_NAME.get(name)
+    return row is not None and row.integer is not None
+
+
 def on_input_grid(target: Any) -> bool:
     """Tell whether an operator only picks or moves values."""
     row = row_of(target)
@@ -74,33 +96,23 @@ def is_elementwise(name: str) -> bool:
     return name in _UNTAGGED or any(torch.Tag.pointwise in overload.tags for overload in _overloads(name))
 
 
+def is_scaling(name: str) -> bool:
+    """Tell whether an operator may take an accumulator to levels in float: what it does is affine, or a step."""
+    return name in _SCALING
+
+
+def is_moving(target: Any) -> bool:
+    """Tell whether an operator puts elements elsewhere, and leaves each as it is."""
+    row = row_of(target)
+    return (row is not None and row.moves) or name_of(target) in _MOVING
+
+
 def operands_of(target: Any, nodes: Sequence[Any]) -> list[Any]:
     """Return those of an operator's tensors that it computes on: two for a contraction (no bias), all of them else."""
     row = row_of(target)
     if row and row.kind is Kind.CONTRACTION and row.name != "einsum":
         return [nodes[position] for position in row.operands if position < len(nodes)]
     return [*nodes]
-
-
-def is_opaque(node: Node, program: Any) -> bool:
-    """Tell whether a node calls code of the user's own, whose operators the graph does not show."""
-    if node.op == "call_module":
-        return not _checks_only(program.get_submodule(node.target))
-    if node.op != "call_function":
-        return False
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-        return False
-    if isinstance(target, torch._ops.HigherOrderOperator):
-        return not is_out_dtype(target)
-    return row_of(target) is None
-
-
-def _checks_only(module: torch.nn.Module) -> bool:
-    """Tell whether a submodule gives nothing on (the guards that export adds)."""
-    return isinstance(module, GraphModule) and not any(
-        node.op == "output" and node.all_input_nodes for node in module.graph.nodes
-    )
 
 
 @cache

@@ -21,7 +21,7 @@ from pt2e_ci.operators.row import Kind
 from pt2e_ci.program.segments import Dequantize, Operation, Quantize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pt2e_ci.program.segments import Grid, Reading
 
@@ -33,13 +33,34 @@ class Exact:
     Attributes:
         outputs: the leaves of its output, tensors as float64: real numbers, rounded once.
         levels: the levels that each quantize node gives, int64.
+        values: what the nodes give that were to be kept, tensors as the outputs are.
         approximated: operators without an exact form, which were computed in float64.
 
     """
 
     outputs: list[Any] = field(default_factory=list)
     levels: dict[Node, torch.Tensor] = field(default_factory=dict)
+    values: dict[Node, Any] = field(default_factory=dict)
     approximated: list[str] = field(default_factory=list)
+    _before: dict[Node, tuple[Any, _Known]] = field(default_factory=dict)
+
+    def zero_point(self, node: Node) -> int | None:
+        """Return the zero point of a quantize node, where it has one."""
+        points = self._before[node][1].points
+        return int(points[0]) if len(points) == 1 and points[0] == round(points[0]) else None
+
+    def steps(self, node: Node) -> torch.Tensor:
+        """Return what a quantize node takes, in steps of its grid from level 0, float64: a level, if it is whole."""
+        real, known = self._before[node]
+        values = real.floats() if isinstance(real, Real) else real.to(torch.float64)
+        scales, points = (torch.tensor(numbers, dtype=torch.float64) for numbers in (known.scales, known.points))
+        if known.grid.blocks is not None:
+            blocks = known.blocks(values.shape)
+            scales, points = scales[blocks], points[blocks]
+        elif known.grid.axis is not None:
+            shape = [-1 if axis == known.grid.axis % values.dim() else 1 for axis in range(values.dim())]
+            scales, points = scales.reshape(shape), points.reshape(shape)
+        return values / scales + points
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ def run_exactly(
     *,
     runtime: Mapping[Node, Any],
     operands: Mapping[Node, torch.Tensor] | None = None,
+    keep: Collection[Node] = (),
     rounding: Rounding = Rounding.HALF_EVEN,
 ) -> Exact:
     """Run a Q/DQ program on real numbers.
@@ -79,14 +101,15 @@ def run_exactly(
             works out from its input are taken as it had them.
         operands: levels to go on with after a quantize node, in place of the exact ones: with a program's own
             levels, `Exact.levels` says what each operator should have made of the operands that it had.
+        keep: the nodes whose values are wanted.
         rounding: how a real number of steps becomes a whole one.
 
     """
-    runner = _Runner(reading, runtime, operands or {}, rounding)
+    runner = _Runner(reading, runtime, operands or {}, keep, rounding)
     with torch.no_grad():
         output = runner.run(*[Real.of_floats(value) if _is_float(value) else value for value in inputs])
     leaves = tree_flatten(output)[0]
-    runner.exact.outputs = [leaf.floats() if isinstance(leaf, Real) else leaf for leaf in leaves]
+    runner.exact.outputs = [_as_floats(leaf) for leaf in leaves]
     return runner.exact
 
 
@@ -98,6 +121,7 @@ class _Runner(Interpreter):
         reading: Reading,
         runtime: Mapping[Node, Any],
         operands: Mapping[Node, torch.Tensor],
+        keep: Collection[Node],
         rounding: Rounding,
     ) -> None:
         super().__init__(reading.program)
@@ -105,9 +129,16 @@ class _Runner(Interpreter):
         self._items = reading.items
         self._runtime = runtime
         self._operands = operands
+        self._keep = keep
         self._rounding = rounding
 
     def run_node(self, n: Node) -> Any:
+        value = self._run(n)
+        if n in self._keep:
+            self.exact.values[n] = _as_floats(value)
+        return value
+
+    def _run(self, n: Node) -> Any:
         if n in self._runtime:
             return self._runtime[n]
         item = self._items[n]
@@ -118,11 +149,10 @@ class _Runner(Interpreter):
         return self._operate(item) if isinstance(item, Operation) else super().run_node(n)
 
     def _quantize(self, item: Quantize) -> torch.Tensor:
-        real = self._value(item.source)
+        real, known = self._value(item.source), self._known(item.grid)
+        self.exact._before[item.node] = real, known
         try:
-            levels = _quantize(
-                real if isinstance(real, Real) else Real.of_floats(real), self._known(item.grid), self._rounding
-            )
+            levels = _quantize(real if isinstance(real, Real) else Real.of_floats(real), known, self._rounding)
         except NoExactFormError:
             levels = self._approximate(item).to(torch.int64)
         self.exact.levels[item.node] = levels
@@ -299,6 +329,10 @@ def _shifted(levels: torch.Tensor, zero_points: torch.Tensor) -> Real:
     if bool((zero_points == zero_points.round()).all()):
         return Real.of_integers(levels - zero_points.to(torch.int64), Fraction(1))
     return Real.of_integers(levels, Fraction(1)).plus(Real.of_floats(-zero_points))
+
+
+def _as_floats(value: Any) -> Any:
+    return value.floats() if isinstance(value, Real) else value
 
 
 def _as_float(dtype: torch.dtype, value: Any) -> Any:

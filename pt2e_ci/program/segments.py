@@ -5,6 +5,7 @@ Oracle, integer representation, engines and reports go by it, and look at no gra
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from pt2e_ci.operators.names import call_of, name_of, named_arguments, tensors_of
 from pt2e_ci.operators.row import Kind, Row
-from pt2e_ci.operators.rows import kind_of, on_input_grid, operands_of, row_of
+from pt2e_ci.operators.rows import has_integer_form, kind_of, on_input_grid, operands_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,12 @@ class Grid:
     def is_whole(self) -> bool:
         """Whether all zero points are levels, as far as they are known."""
         return isinstance(self.zero_points, Node) or all(point == round(point) for point in self.zero_points)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all scales and zero points that are known ahead are finite numbers."""
+        numbers = [one for given in (self.scales, self.zero_points) if not isinstance(given, Node) for one in given]
+        return all(math.isfinite(one) for one in numbers)
 
     @property
     def one(self) -> tuple[float, int] | None:
@@ -150,6 +157,7 @@ class QuantizedOperator:
         operands: its operands that are on a grid, by the name of its argument, in order.
         bias: in float; None where there is none, or it is no constant.
         is_whole: whether all other tensors that it takes are on a grid, and the bias, if there is one, is a constant.
+        in_float: the names of the arguments that are tensors on no grid, but for a bias.
         options: its other arguments, by the names of its schema.
         activation: the name of an activation that is fused into it.
         output: the quantize node that takes its result; None where it stays in float.
@@ -165,12 +173,18 @@ class QuantizedOperator:
     operands: tuple[tuple[str, Operand], ...]
     bias: torch.Tensor | None
     is_whole: bool
+    in_float: tuple[str, ...]
     options: dict[str, Any]
     activation: str | None
     output: Quantize | None
     annotated: bool
     module: str | None
     source: str | None
+
+    @property
+    def is_clamped(self) -> bool:
+        """Whether all that is done to its result before it is quantized has a form on integers, as a ReLU has."""
+        return self.activation is None or has_integer_form(self.activation)
 
     @property
     def weight(self) -> Operand | None:
@@ -213,9 +227,18 @@ class Reading:
 
     @cached_property
     def levels(self) -> tuple[Levels, ...]:
-        """The quantize nodes, in order, each with the operator before it."""
-        quantizes = [item for item in self.items.values() if isinstance(item, Quantize)]
+        """The quantize nodes of what is computed, in order, each with the operator before it."""
+        quantizes = [item for item in self.items.values() if isinstance(item, Quantize) and item.node in self.computed]
         return tuple(Levels(item, self._operator_before(item)) for item in quantizes)
+
+    @cached_property
+    def computed(self) -> set[Node]:
+        """The nodes that the program works out from what it is given."""
+        found: set[Node] = set()
+        for node in self.items:
+            if node.op == "placeholder" or any(one in found for one in node.all_input_nodes):
+                found.add(node)
+        return found
 
     @cached_property
     def runtime(self) -> list[Node]:
@@ -224,10 +247,23 @@ class Reading:
         return list(dict.fromkeys(node for grid in grids for node in grid.nodes))
 
     @cached_property
+    def computes(self) -> list[Operation]:
+        """What computes, or was marked by the quantizer though it only compares, in order."""
+        found = [item for item in self.items.values() if isinstance(item, Operation) and item.node in self.computed]
+        found = [item for item in found if item.node.users]  # what gives nothing checks guards
+        return [item for item in found if _is_compute(item) or (item.kind is Kind.MASK and _is_marked(item.node))]
+
+    @cached_property
+    def unquantized(self) -> list[QuantizedOperator]:
+        """What computes on what the program works out, and was left in float, in order."""
+        quantized = {one.node for one in self.operators if one.annotated and not one.in_float}
+        left = [item for item in self.computes if item.node not in quantized and not self._is_fused(item)]
+        return [self._quantized(item) for item in left]
+
+    @cached_property
     def operators(self) -> tuple[QuantizedOperator, ...]:
         """The quantized operators, in order."""
-        computes = [item for item in self.items.values() if isinstance(item, Operation) and _is_compute(item)]
-        read = [self._quantized(item) for item in computes]
+        read = [self._quantized(item) for item in self.computes]
         return tuple(one for one in read if one.annotated or (one.operands and one.output))
 
     @cached_property
@@ -241,6 +277,25 @@ class Reading:
         output = next(node for node in self.items if node.op == "output")
         leaves = tree_flatten(output.args[0])[0]
         return [leaf if isinstance(leaf, Node) else None for leaf in leaves]
+
+    def levels_before(self, node: Node) -> list[Node]:
+        """Walk back from a node over all that is float; return the quantize nodes that it is worked out from."""
+        seen, waiting, found = {node}, [*node.all_input_nodes], []
+        while waiting:
+            one = waiting.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            if isinstance(self.items[one], Quantize):
+                found.append(one)
+            else:
+                waiting += one.all_input_nodes
+        order = {one: position for position, one in enumerate(self.items)}
+        return sorted(found, key=order.__getitem__)
+
+    def sources(self, operator: QuantizedOperator) -> list[Node]:
+        """Return the nodes that give the levels which an operator takes; what has no schema names no operands."""
+        return [one.source for one in operator.activations] if operator.operands else self.levels_before(operator.node)
 
     def output_grid(self, node: Node | None) -> Grid | None:
         """Walk back from an output to the grid that it lies on; None where it was computed in float last."""
@@ -319,9 +374,11 @@ class Reading:
         operands: list[tuple[str, Operand]] = []
         options: dict[str, Any] = {}
         bias, is_whole = None, True
+        in_float: list[str] = []
         for name, value in item.arguments.items():
             nodes = [one for one in tree_flatten(value)[0] if isinstance(one, Node)]
             found = [self._operand(node) for node in nodes]
+            in_float += [name] * (None in found and name != "bias")
             if name == "bias" and nodes:
                 constant = self.items[value]
                 bias = constant.tensor if isinstance(constant, Constant) else None
@@ -331,7 +388,7 @@ class Reading:
                 is_whole = is_whole and None not in found
             elif name != "bias":
                 options[name] = value
-        fields = (tuple(operands), bias, is_whole, options, activation, output)
+        fields = (tuple(operands), bias, is_whole, tuple(in_float), options, activation, output)
         annotated = self._is_annotated(item, output)
         return QuantizedOperator(
             item.name, item.node, item.row, *fields, annotated, module_of(item.node), source_of(item.node)

@@ -1,9 +1,10 @@
 """The trace of a program: the straight line of operators that ran when it was given inputs.
 
 A dispatch mode below autograd sees every operator with its real dtypes, whatever called it: a node of the graph, code
-of the user's own, the body of a loop. Each tensor has a name for as long as it keeps its value: a write in place gives
-new names to what it changed, and to all that share its memory. What is asked of a program's structure is asked of this
-line, and it can be run again with other values, as long as none was made a number of Python's on the way.
+of the user's own, the kernel of an operator that is written in Python, the body of a loop. Each tensor has a name for
+as long as it keeps its value: a write in place gives new names to what it changed, and to all that share its memory.
+What is asked of a program's structure is asked of this line, and it can be run again with other values, as long as
+none was made a number of Python's on the way.
 """
 
 from __future__ import annotations
@@ -14,22 +15,28 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._higher_order_ops.out_dtype import out_dtype_dense
+from torch._higher_order_ops.out_dtype import out_dtype, out_dtype_dense
 from torch.fx import GraphModule, Interpreter, Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from pt2e_ci.operators.names import is_out_dtype, name_of, qualified_name
+from pt2e_ci.operators.names import is_native, is_out_dtype, name_of, qualified_name
 from pt2e_ci.operators.row import Kind
-from pt2e_ci.operators.rows import is_opaque, kind_of
+from pt2e_ci.operators.rows import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # What hands a tensor's values to Python, where no operator is seen any more.
 _LEAVES = frozenset("_local_scalar_dense equal is_nonzero".split())
 _LEAVING_METHODS = frozenset("tolist numpy __array__ data_ptr untyped_storage __dlpack__".split())
+# An operator of torchao's checks what it is given by the truth of a tensor, and raises where that does not hold.
+_CHECKED = "torchao"
+_INTEGERS = {torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64} | {
+    dtype for name in ("uint16", "uint32", "uint64") if (dtype := getattr(torch, name, None)) is not None
+}
+_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,16 @@ class Value:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """The dtype and shape of a tensor."""
+    """The dtype and shape of a tensor, and how it lies in memory."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
+    strides: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def is_integer(self) -> bool:
-        """Whether it holds integers (bool is none: it counts nothing)."""
-        return not (self.dtype.is_floating_point or self.dtype.is_complex or self.dtype is torch.bool)
+        """Whether it holds integers (bool is none: it counts nothing; nor are torch's quantized dtypes)."""
+        return self.dtype in _INTEGERS
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {self.shape}"
@@ -60,12 +68,13 @@ class Step:
     """One operator that ran.
 
     Attributes:
-        target: the overload, or what a node called where no operator of it was seen.
+        target: the overload.
         args, kwargs: what it was given, with a `Value` for each tensor.
         results: the tensors that it gave, in order.
         written: what it changed in place: the name before, and the name after.
         is_inside: whether it ran in the body of a higher-order operator, which is a step as a whole, too.
         bodies: what the bodies of a higher-order operator gave.
+        is_opaque: whether what it does cannot be seen: its kernel is none of torch's, and calls no operator.
 
     """
 
@@ -76,6 +85,7 @@ class Step:
     written: tuple[tuple[Value, Value], ...] = ()
     is_inside: bool = False
     bodies: tuple[Value, ...] = ()
+    is_opaque: bool = False
 
     @property
     def takes(self) -> list[Value]:
@@ -94,18 +104,15 @@ class Call:
 
     Attributes:
         node: the node.
-        takes: the tensors among its arguments, as often as they occur.
         results: the tensors that it gave, in order.
-        steps: the operators that ran in it.
-        is_open: whether its operators are its steps: it calls code that the graph does not show, and that was seen.
+        first, end: the operators that ran in it, as a range of the trace's steps.
 
     """
 
     node: Node
-    takes: tuple[Value, ...]
     results: tuple[Value, ...]
-    steps: tuple[Step, ...]
-    is_open: bool
+    first: int
+    end: int
 
 
 @dataclass
@@ -118,12 +125,14 @@ class Trace:
         outputs: the leaves of what it gave, in order.
         layout: how they are put together in tuples, lists and dicts.
         output_values: the names of those leaves; None for what is no tensor.
-        calls: its nodes, in the order in which they ran.
+        calls: its nodes, in the order in which they ran; none where the program was called, and not interpreted.
         steps: all operators, in the order in which they ran.
         info: dtype and shape of each tensor.
         constants: the tensors that no operator gave, as they were before the run.
         state: the program's own tensors that it changed.
         depends: the tensors that depend on the inputs.
+        exits: the calls that handed values which depend on the inputs to Python.
+        branches: those of them that asked whether a tensor is true.
 
     """
 
@@ -138,6 +147,8 @@ class Trace:
     constants: dict[Value, torch.Tensor] = field(default_factory=dict)
     state: list[torch.Tensor] = field(default_factory=list)
     depends: set[Value] = field(default_factory=set)
+    exits: list[str] = field(default_factory=list)
+    branches: list[str] = field(default_factory=list)
 
     @cached_property
     def live(self) -> set[Value]:
@@ -157,29 +168,47 @@ class Trace:
         call = self._by_node.get(node)
         if call is None:
             return node.op == "output"
-        gives = [*call.results, *(value for step in call.steps for value in step.gives)]
+        gives = [*call.results, *(value for step in self.steps[call.first : call.end] for value in step.gives)]
         return any(value in self.live for value in gives)
+
+    @cached_property
+    def _written(self) -> set[Value]:
+        """The tensors that are written into, or share memory with one that is."""
+        return {before for step in self.steps for before, _ in step.written}
 
     @cached_property
     def _by_node(self) -> dict[Node, Call]:
         return {call.node: call for call in self.calls}
 
+    @cached_property
+    def maker(self) -> dict[Value, int]:
+        """The place in the line of the operator that gave each tensor."""
+        return {value: position for position, step in enumerate(self.steps) for value in step.gives}
+
+    @cached_property
+    def origins(self) -> dict[Value, frozenset[Value]]:
+        """The inputs that each tensor depends on."""
+        found = {value: frozenset({value}) for value in self.inputs}
+        none = frozenset[Value]()
+        for step in self.steps:
+            inputs = none.union(*(found.get(value, none) for value in (*step.takes, *step.bodies)))
+            found |= dict.fromkeys(step.gives, inputs)
+        return found
+
     @property
     def line(self) -> list[Any]:
         """What ran, without the values: the same for all inputs, unless the program looks at them."""
-        return [
-            (qualified_name(step.target), step.takes, [(one, self.info[one]) for one in step.gives])
-            for step in self.steps
-        ]
+        # torch up to 2.5 views a product in one way where it is called, and in another in an interpreter.
+        names = [qualified_name(step.target).replace("._unsafe_view.", ".view.") for step in self.steps]
+        return [(name, *(self.info[one] for one in step.gives)) for name, step in zip(names, self.steps, strict=True)]
 
     def replay(
         self, inputs: Sequence[torch.Tensor], substitutes: Mapping[Value, torch.Tensor] | None = None
     ) -> dict[Value, torch.Tensor]:
         """Run the line again on other inputs, or with other tensors in place of what it gave; return all tensors."""
         given = {name: tensor.clone() for name, tensor in (substitutes or {}).items()}
-        found = {
-            name: tensor.clone() for name, tensor in (*self.constants.items(), *zip(self.inputs, inputs, strict=True))
-        }
+        found = {name: tensor.clone() if name in self._written else tensor for name, tensor in self.constants.items()}
+        found |= {name: tensor.clone() for name, tensor in zip(self.inputs, inputs, strict=True)}
         found |= given
 
         def value(leaf: Any) -> Any:
@@ -216,8 +245,7 @@ class _Observer(TorchDispatchMode):
         self._names: dict[int, Value] = {}
         self._alive: list[torch.Tensor] = []  # so that no id is given twice
         self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)
-        self.left = False
-        """Whether values that depend on the inputs went where they are not seen."""
+        self._checks = 0  # how many of torch's own operators, which check what they are given, are running
         self._sources: list[Value] | None = None
         self._bodies: list[Value] = []
 
@@ -229,7 +257,8 @@ class _Observer(TorchDispatchMode):
     def name(self, tensor: torch.Tensor) -> Value:
         """Give a tensor a name of its own."""
         value = Value(len(self._trace.info))
-        self._trace.info[value] = TensorInfo(tensor.dtype, tuple(tensor.shape))
+        strides = tuple(tensor.stride()) if tensor.layout is torch.strided else ()
+        self._trace.info[value] = TensorInfo(tensor.dtype, tuple(tensor.shape), strides)
         if id(tensor) not in self._names:
             self._alive.append(tensor)
             self._sharing[_memory(tensor)].append(tensor)
@@ -264,18 +293,25 @@ class _Observer(TorchDispatchMode):
         """Put names in place of tensors."""
         return tree_map(lambda leaf: self.value_of(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree)
 
-    def leaves(self, tensors: Iterable[torch.Tensor]) -> None:
+    def leaves(self, name: str, tensors: Iterable[torch.Tensor]) -> None:
         """Note that Python is about to look at values."""
-        self.left = self.left or any(self._names.get(id(tensor)) in self._trace.depends for tensor in tensors)
+        left = [tensor for tensor in tensors if self._names.get(id(tensor)) in self._trace.depends]
+        is_truth = name != "equal" and all(tensor.dtype is torch.bool for tensor in left)
+        if left and not (self._checks and is_truth):
+            (self._trace.branches if is_truth else self._trace.exits).append(name)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if isinstance(func, torch._ops.HigherOrderOperator):
             with self:
                 return self.run_higher(func, args, kwargs)
-        tensors = tensors_in((args, kwargs))
+        if not is_native(func):
+            return self.look_into(func, args, kwargs)
+        if _is_composite(func):  # below autograd, as in the kernel of another, it is not taken apart yet
+            with self:
+                return func.decompose(*args, **kwargs)
         if name_of(func) in _LEAVES:
-            self.leaves(tensors)
+            self.leaves(name_of(func), tensors_in((args, kwargs)))
         named = self.named((args, kwargs))
         targets = _written(func, args, kwargs)
         sharing = {id(one): one for target in targets for one in self._sharing[_memory(target)]}
@@ -285,6 +321,30 @@ class _Observer(TorchDispatchMode):
         before = [(self._names[key], one) for key, one in sharing.items()]
         written = tuple((name, self.name(one)) for name, one in before)
         self.note(func, named[0], named[1], tensors_in(result), written=written)
+        return result
+
+    def look_into(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the kernel of an operator that is none of torch's natives, so that what it calls is seen."""
+        named, checks = self.named((args, kwargs)), func.namespace == _CHECKED
+        first = len(self._trace.info)
+        self._checks += checks
+        with self:
+            result = _redispatched(func, args, kwargs)
+        self._checks -= checks
+        given = {id(tensor) for tensor in tensors_in((args, kwargs))}
+        made = [tensor for tensor in tensors_in(result) if id(tensor) not in given]
+        depends = self._trace.depends
+        is_data = any(value in depends for value in values_in(named))
+        names = {id(one): self._names.get(id(one)) for one in made}
+        unseen = [
+            one
+            for one in made
+            if (name := names[id(one)]) is None or name.index < first or (is_data and name not in depends)
+        ]
+        for one in unseen:  # worked out with numbers of Python's: what gave it says nothing
+            self.name(one)
+        if unseen:
+            self.note(func, named[0], named[1], unseen, is_opaque=True)
         return result
 
     def _save(self, tensor: torch.Tensor) -> None:
@@ -334,7 +394,7 @@ class _Leaving(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _LEAVING_METHODS:
-            self._observer.leaves(tensors_in((args, kwargs)))
+            self._observer.leaves(func.__name__, tensors_in((args, kwargs)))
         return func(*args, **(kwargs or {}))
 
 
@@ -347,34 +407,16 @@ class _Tracer(Interpreter):
         self._observer = observer
 
     def run_node(self, n: Node) -> Any:
-        if n.op in ("placeholder", "output", "get_attr"):
-            value = super().run_node(n)
-            if n.op != "output":
-                self._note(n, (), value, len(self._trace.steps), is_open=False)
-            return value
-        takes, first = values_in(self._observer.named(self.fetch_args_kwargs_from_env(n))), len(self._trace.steps)
-        opened = is_opaque(n, self.module)
-        if opened:
-            self._observer.left = False
+        first = len(self._trace.steps)
         if isinstance(n.target, torch._ops.HigherOrderOperator):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             value = self._observer.run_higher(n.target, args, kwargs)
         else:
             value = super().run_node(n)
-        if opened and self._observer.left:
-            # What it did with values that it looked at is not in the line: its results are its own.
-            opened = False
-            self._observer.note(n.target, takes, {}, tensors_in(value))
-        self._note(n, takes, value, first, is_open=opened)
+        if n.op != "output" and self.module is self._trace.program:  # a body's nodes are steps of what runs it
+            results = tuple(self._observer.value_of(tensor) for tensor in tensors_in(value))
+            self._trace.calls.append(Call(n, results, first, len(self._trace.steps)))
         return value
-
-    def _note(self, node: Node, takes: Sequence[Value], value: Any, first: int, *, is_open: bool) -> None:
-        if self.module is not self._trace.program:
-            return  # a body's nodes are steps of the node that runs it
-        results = tuple(self._observer.value_of(tensor) for tensor in tensors_in(value))
-        # What picks one of several tensors takes that one.
-        takes = results if results and {*results} <= {*takes} else tuple(takes)
-        self._trace.calls.append(Call(node, takes, results, tuple(self._trace.steps[first:]), is_open))
 
 
 def _both(chosen: Any, results: Sequence[Any]) -> Any:
@@ -386,10 +428,25 @@ def _both(chosen: Any, results: Sequence[Any]) -> Any:
 
 
 def trace(program: GraphModule, inputs: Sequence[Any]) -> Trace:
-    """Run a program on `inputs`, which stay as they are, and return what ran. Its own tensors are put back.
+    """Run a program's graph on `inputs`, node by node, and return what ran; the calls say which node did what.
 
     Raises what the program raises.
     """
+    return _traced(program, inputs, lambda found, observer: _Tracer(program, found, observer).run)
+
+
+def trace_call(program: GraphModule, inputs: Sequence[Any]) -> Trace:
+    """Call a program on `inputs`, as a user does, and return what ran.
+
+    Raises what the program raises.
+    """
+    return _traced(program, inputs, lambda found, observer: program)
+
+
+def _traced(
+    program: GraphModule, inputs: Sequence[Any], running: Callable[[Trace, _Observer], Callable[..., Any]]
+) -> Trace:
+    """Run a program under an observer. Inputs stay as they are, and the program's own tensors are put back."""
     found = Trace(program)
     observer = _Observer(found)
     given = tree_map(_copied, [*inputs])
@@ -399,7 +456,7 @@ def trace(program: GraphModule, inputs: Sequence[Any]) -> Trace:
     before = [_copied(tensor) for tensor in own]
     try:
         with torch.no_grad(), observer, _Leaving(observer):
-            output = _Tracer(program, found, observer).run(*given)
+            output = running(found, observer)(*given)
         leaves, found.layout = _flat(output)
         found.output_values = [observer.value_of(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
         found.outputs = [_copied(leaf) for leaf in leaves]
@@ -459,6 +516,19 @@ class _Keeper(Interpreter):
         return value
 
 
+def _is_composite(func: Any) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+
+
+def _redispatched(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call an operator's CPU kernel, or what it is composed of."""
+    if _is_composite(func):
+        return func.decompose(*args, **kwargs)
+    if hasattr(func, "redispatch"):
+        return func.redispatch(_CPU, *args, **kwargs)
+    return func._op_dk(torch._C.DispatchKey.CPU, *args, **kwargs)  # torch 2.1
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """Return the tensors that an operator writes into."""
     if not isinstance(func, torch._ops.OpOverload) or not func._schema.is_mutable:
@@ -504,3 +574,11 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
 def values_in(tree: Any) -> list[Value]:
     """Return the names of a nest, in order."""
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Value)]
+
+
+@out_dtype.py_impl(_Observer)  # type: ignore[untyped-decorator]
+def _run_out_dtype(*args: Any, **kwargs: Any) -> Any:
+    """Run the operator as torch hands it to a mode: with the mode, or, on torch 2.1, without and still under it."""
+    if isinstance(args[0], _Observer):
+        return args[0].__torch_dispatch__(out_dtype, (), args[1:], kwargs)
+    return out_dtype_dense(*args)

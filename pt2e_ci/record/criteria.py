@@ -22,18 +22,16 @@ class Criteria:
     Attributes:
         claims: what it must do.
         annotated: the compute operators that the quantizer must annotate; one at least where none is named.
-        lsb: the largest difference allowed between the two programs, and between each and the exact result, in steps
-            of an output's own grid.
-        absolute: the same for an output that is on no grid, in the output's own units.
-        differing: the share of the reference program's outputs that may differ from the exact ones at all.
+        lsb: how far an operator's levels may be from what its own operands should have given, and still be called
+            inexact and no mismatch, in steps of its grid.
+        arithmetic: what accumulators may become levels in; anything where none is named.
 
     """
 
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
     annotated: tuple[str, ...] = ()
     lsb: float = 1
-    absolute: float = 1e-4
-    differing: float = 1
+    arithmetic: tuple[str, ...] = ()
 
 
 DEFAULT = Criteria()

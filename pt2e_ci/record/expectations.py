@@ -16,6 +16,7 @@ from pt2e_ci.cells.cell import Cell, FlowName
 from pt2e_ci.errors import InputError
 from pt2e_ci.files import read_toml
 from pt2e_ci.record.outcomes import Outcome, Stage
+from pt2e_ci.record.reasons import MISMATCHES
 from pt2e_ci.record.records import Case, Known, Record
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ Text = Annotated[str, Meta(pattern=r"\S")]
 Limit = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 # Words that were written once: what to write now.
 _ONCE = {"vacuous": "write 'float' for what is computed in float, 'unquantized' for what the quantizer left out"}
-_JUDGED = ("reference_vs_qdq", "reference_vs_exact")
+_ONCE_FIELDS = dict.fromkeys(
+    ("max_absolute", "max_differing"),
+    'an operator is judged on its own operands: write outcome = "inexact" and its operators, or max_lsb',
+)
+_FAR = "PQ023"
 
 
 class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="outcome"):
@@ -79,27 +84,33 @@ class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 class _Mismatch(Expectation, frozen=True, kw_only=True, tag="mismatch"):
     max_lsb: Limit | None = None
-    max_absolute: Limit | None = None
-    max_differing: Annotated[float, Meta(gt=0, le=1)] | None = None
+    code: Annotated[str, Meta(pattern="^PQ[0-9]{3}$")] | None = None
 
     def __post_init__(self) -> None:
-        if self.max_lsb is self.max_absolute is self.max_differing is None:
-            raise ValueError("a known mismatch needs its size: add max_lsb or max_absolute or max_differing")
+        if (self.max_lsb is None) == (self.code is None):
+            raise ValueError("a known mismatch needs its size, max_lsb, or, where it is none of numbers, its code")
 
     def exceeded_by(self, case: Case) -> str | None:
-        text = case.reason.text if case.reason else ""
-        if not case.deterministic:
-            return text
-        found = [numbers for name in _JUDGED if (numbers := getattr(case.numerics, name)) is not None]
-        for numbers in found:
-            limit = self.max_lsb if numbers.unit == "lsb" else self.max_absolute
-            if numbers.not_finite or numbers.off_grid:
-                return text
-            if limit is None or numbers.max > limit:
-                return f"{text}; known are {_number(limit)}"
-        if self.max_differing is not None and found[-1].differing > self.max_differing:
-            return f"{text}; known are {self.max_differing:.0%}"
+        known = self.code or _FAR
+        reasons = [*([case.reason] if case.reason else []), *case.notes]
+        # Whatever else makes a mismatch is another defect.
+        others = [one for one in reasons if one.code in MISMATCHES and one.code != known]
+        if others or all(one.code != known for one in reasons):
+            return (others or reasons)[0].text if reasons else "no reason is given"
+        worst = max((one.reference.max for one in case.operators if one.reference is not None), default=0)
+        if self.max_lsb is not None and worst > self.max_lsb:
+            return f"{reasons[0].text}; known are {self.max_lsb:g}"
         return None
+
+
+class _Inexact(Expectation, frozen=True, kw_only=True, tag="inexact"):
+    operators: tuple[str, ...]
+
+    def exceeded_by(self, case: Case) -> str | None:
+        found = sorted({one.name for one in case.operators if one.reference and one.reference.off})
+        if found == sorted(self.operators):
+            return None
+        return f"inexact are {', '.join(found) or 'outputs'}; known are {', '.join(self.operators)}"
 
 
 class _Float(Expectation, frozen=True, kw_only=True, tag="float"):
@@ -131,7 +142,7 @@ class _Timeout(Expectation, frozen=True, kw_only=True, tag="timeout"):
     pass
 
 
-_Any = _Mismatch | _Float | _Error | _Unquantized | _Crash | _Timeout
+_Any = _Mismatch | _Inexact | _Float | _Error | _Unquantized | _Crash | _Timeout
 
 
 @dataclass(frozen=True)
@@ -212,6 +223,8 @@ def load_expectations(
 def _expectation(entry: Any, where: str) -> Expectation:
     if isinstance(entry, dict) and (now := _ONCE.get(str(entry.get("outcome")))):
         raise InputError(f"{where}: {entry['outcome']!r} is no outcome any more: {now}")
+    for field in _ONCE_FIELDS.keys() & (entry.keys() if isinstance(entry, dict) else ()):
+        raise InputError(f"{where}: {field!r} is no limit any more: {_ONCE_FIELDS[field]}")
     if isinstance(entry, dict) and entry.get("of") == "quantizer" and entry.get("outcome") == "float":
         entry = {"float_operators": [], **entry}
     try:
@@ -240,7 +253,3 @@ def _check_overlap(
         same_cases = any(fnmatchcase(case, other.case) for case in cases)
         if same_machine and same_cases and any(other.applies_to_cell(cell) for cell in here):
             raise InputError(f"{where}: overlaps with the entry at {there}: keep one of them")
-
-
-def _number(value: float | None) -> str:
-    return "None" if value is None else f"{value:g}"

@@ -11,24 +11,36 @@ if TYPE_CHECKING:
 
 TEXTS = {
     # What the quantizer did.
-    "PQ001": "the quantizer annotated nothing",
+    "PQ001": "the quantizer annotated nothing{left}",
     "PQ002": "the quantizer annotated {found}, where the case is about {wanted}",
-    # What a program computes with.
-    "PQ012": "{names}: computed in float ({left} of {annotated} operators)",
-    "PQ013": "{found} integer operators are to be seen, where {wanted} were annotated",
+    "PQ003": "the prepared program is not the float model: {what}",
+    "PQ004": "{names}: observed a value, or has a scale, that is not finite",
+    # What a program computes with. PQ013 was a count of integer operators.
+    "PQ012": "{names}: computed in float ({left} of {annotated} operators): {why}",
     "PQ014": "{names}: not spelled out in plain operators",
     "PQ015": "the Q/DQ program has no quantize or dequantize operator",
-    "PQ016": "what it does depends on values that were looked at out of sight",
-    # What it computes.
-    "PQ021": "up to {found:g} LSB apart; {allowed:g} allowed",
-    "PQ022": "up to {found:.3g} apart; {allowed:g} allowed",
-    "PQ023": "up to {found:g} LSB from the exact result; {allowed:g} allowed",
-    "PQ024": "up to {found:.3g} from the exact result; {allowed:g} allowed",
-    "PQ025": "{found:.0%} of the outputs are not the exact ones; {allowed:.0%} allowed",
-    "PQ026": "{count} outputs lie off the grid of the quantize node",
+    "PQ016": "what it does depends on values that were looked at out of sight: {what}",
+    "PQ017": "{names}: not found in the reference program: {why}",
+    "PQ018": "{names}: out of sight: {why}",
+    "PQ019": "{names}: accumulators become levels in {found}, where {wanted} is asked for",
+    "PQ020": "it takes another way for other inputs: {what}",
+    # What it computes. PQ021 was the distance of the two programs, PQ025 the share of outputs that are not exact.
+    "PQ022": "{count} values of outputs that are no floats differ",
+    "PQ023": "{name}: up to {found:g} LSB from what its own operands should have given; {allowed:g} allowed",
+    "PQ024": "output {index}: off by what {found:.3g} levels of its operands change; {allowed:g} allowed",
+    "PQ026": "output {index}: up to {found:.3g} LSB from what its own levels stand for",
     "PQ027": "the same inputs gave other values when they were run again",
-    "PQ028": "a run changes the program's own tensors, and so what the next one gives",
+    "PQ028": "a run changes {what}, and so what the next one gives",
+    "PQ029": "{what}",
+    "PQ030": "a run writes into its inputs",
+    "PQ031": "{names}: {count} of {total} levels are not the exact ones, and not next to a rounding boundary",
+    "PQ032": "output {index}: not the exact result",
+    "PQ033": "a run changes what the one before gave",
+    "PQ034": "it gives other numbers with {how}",
+    "PQ035": "what is called is not the program's graph",
+    "PQ036": "{name}: ties are rounded {found}, where they are to go {wanted}",
     # What could not be judged.
+    "PQ040": "the model is in training mode: {names}; call model.eval() before it is exported",
     "PQ041": "no output value was compared",
     "PQ042": "no exact result to compare with: {why}",
     "PQ043": "{error}",
@@ -36,10 +48,19 @@ TEXTS = {
     "PQ045": "still running after {limit} s",
     "PQ046": "{missing}",
     "PQ047": "pytest's {when} failed: {last}",
-    # A pass that says less than others.
-    "PQ051": "held against the Q/DQ program alone, for there is no exact form of {names}",
+    # What a result does not say.
+    "PQ051": "no exact form of {names}: worked out in float64",
+    "PQ052": "{names}: one level of {available} is used, so that the comparison could not have failed",
+    "PQ054": "the float model is not known: it was not held against the Q/DQ program",
+    "PQ053": "{quantized} of {total} operators are quantized; left in float: {names}",
 }
 """The text of each code; what is in braces is filled in."""
+
+
+MISMATCHES = frozenset(
+    """PQ003 PQ004 PQ017 PQ022 PQ023 PQ024 PQ026 PQ027 PQ028 PQ029 PQ030 PQ033 PQ034 PQ035""".split()
+)
+"""The codes of what makes a mismatch."""
 
 
 def reason(code: str, **values: Any) -> Reason:

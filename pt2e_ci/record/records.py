@@ -6,6 +6,7 @@ JSON Schema.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -44,11 +45,21 @@ class Known(Record, frozen=True, kw_only=True):
 
 
 class Distance(Record, frozen=True, kw_only=True):
-    """How far levels are from the exact ones, in LSB: the largest, the mean, and the share that differs."""
+    """How far levels are from the exact ones, in LSB: the largest, the mean, and the share that differs.
+
+    Attributes:
+        max, mean, differing: of all values.
+        boundary: of the values that differ, how far the exact one is from the rounding boundary, at most, in LSB; None
+            where there is no telling, for it is off by more than a level.
+        off: how many differ though the boundary is further away than the arithmetic's own error.
+
+    """
 
     max: Size
     mean: float
     differing: Share
+    boundary: Size | None = None
+    off: Count = 0
 
 
 class Comparison(Record, frozen=True, kw_only=True):
@@ -121,11 +132,11 @@ class Structure(Record, frozen=True, kw_only=True):
     """What the reference program computes with.
 
     Attributes:
-        integer: how many compute operators take integers.
-        in_float: how many take floats.
-        coverage: the share that takes integers; None where there are none.
+        integer: how many of the operators that the quantizer marked compute on integers.
+        in_float: how many do not.
+        coverage: the share that does; None where none was marked.
         rewrites: how often each rewrite matched; None where that cannot be told.
-        float_operators: the compute operators that take floats, counted by name.
+        float_operators: those that compute in float, out of sight, or are missing, counted by name.
         qdq: how many quantize and dequantize operators are left.
         outputs: dtype and shape of each output.
         annotated_by: whose word it is that an operator is quantized: the quantizer's, or its Q/DQ neighbours'.
@@ -163,6 +174,28 @@ class Exact(Record, frozen=True, kw_only=True):
     qdq_starts_at: str | None
 
 
+class Cost(Record, frozen=True, kw_only=True):
+    """What quantization itself costs, against the float model.
+
+    Attributes:
+        sqnr: the power of the signal to that of the error, in dB; None where there is no error, or no signal.
+        max: the largest error, in LSB of the grid; None where there is none.
+
+    """
+
+    sqnr: float | None
+    max: Size | None
+
+
+class Verdict(StrEnum):
+    """What a quantized operator computes with in the reference program."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    UNSEEN = "out of sight"
+    MISSING = "missing"
+
+
 class Operator(Record, frozen=True, kw_only=True):
     """A quantized operator of the Q/DQ program.
 
@@ -174,7 +207,15 @@ class Operator(Record, frozen=True, kw_only=True):
         source: the line of the user's source, as ``net.py:41``.
         annotated: whether the quantizer marked it.
         qdq: how far its levels in the Q/DQ program are from what its own operands should have given.
-        reference: the same in the reference program; None where its levels were not found there.
+        reference: the same in the reference program; None where its levels were not found there. Of a result that is
+            not quantized, in units of what one level of its operands changes.
+        verdict: what it computes with in the reference program; None where the quantizer did not mark it.
+        why: what computes in float, cannot be seen, or is missing.
+        arithmetic: what its accumulator becomes levels in: ``integer``, or the narrowest float dtype on the way.
+        cost: what quantization itself costs up to here; None where the float model is not known.
+        domains: the share of its levels that are not the Q/DQ program's where inputs have infinities, or NaN.
+        used: how many of its levels occurred.
+        available: how many there are.
 
     """
 
@@ -186,6 +227,23 @@ class Operator(Record, frozen=True, kw_only=True):
     annotated: bool | None = None
     qdq: Distance | None = None
     reference: Distance | None = None
+    verdict: Verdict | None = None
+    why: str | None = None
+    arithmetic: str | None = None
+    cost: Cost | None = None
+    domains: dict[Literal["infinite", "nan"], Share] = {}
+    used: Count | None = None
+    available: Count | None = None
+
+
+class Unquantized(Record, frozen=True, kw_only=True):
+    """An operator that computes, and that the quantizer left in float; why, if it marked a part of its operands."""
+
+    name: str
+    node: str
+    module: str | None = None
+    source: str | None = None
+    why: str | None = None
 
 
 class SeedCheck(Record, frozen=True, kw_only=True):
@@ -215,7 +273,10 @@ class Case(Record, frozen=True, kw_only=True, tag_field="record", tag="case"):
         stage: where it ended, if it did not come to a verdict.
         reason: why it ended so.
         structure: what the reference program computes with.
+        notes: what a reader should know beside.
         operators: the quantized operators, in order.
+        unquantized: the operators that the quantizer left in float, in order.
+        costs: what quantization itself costs each output; empty where the float model is not known.
         numerics: how far the programs are apart, and from the exact result.
         exact: of the exact result.
         engines: how far the machine's kernels are from the exact result.
@@ -237,7 +298,10 @@ class Case(Record, frozen=True, kw_only=True, tag_field="record", tag="case"):
     stage: Stage | None = None
     reason: Reason | None = None
     structure: Structure | None = None
+    notes: list[Reason] = []
     operators: list[Operator] = []
+    unquantized: list[Unquantized] = []
+    costs: list[Cost | None] = []
     numerics: Numerics = Numerics()
     exact: Exact | None = None
     engines: dict[str, Engine] = {}

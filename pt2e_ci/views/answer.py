@@ -27,7 +27,7 @@ _WORDS = {
     "inexact": ("is inexact", "are inexact"),
     "float": ("computes in float", "compute in float"),
     "unquantized": ("is not quantized", "are not quantized"),
-    "mismatch": ("is inexact or wrong", "are inexact or wrong"),
+    "mismatch": ("is wrong", "are wrong"),
     "failed": ("fails", "fail"),
     "skip": ("is skipped", "are skipped"),
 }

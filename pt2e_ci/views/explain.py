@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from pt2e_ci.record.records import Verdict
 from pt2e_ci.views.words import difference, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pt2e_ci.record.records import Case, Operator
+    from pt2e_ci.record.records import Case, Operator, Unquantized
     from pt2e_ci.record.report import Report
 
 _MOST_LINES = 60
@@ -27,7 +29,8 @@ def explain(report: Report, case: Case) -> str:
         lines.append(f"  {case.reason.text}{f' ({case.reason.code})' if case.reason.code else ''}")
     if case.known:
         lines.append(f"  {case.known.reason} ({case.known.link})")
-    for part in (_structure(report, case), _numbers(case), _programs(case)):
+    lines += [f"  {note.text}{f' ({note.code})' if note.code else ''}" for note in case.notes]
+    for part in (_structure(report, case), _inventory(case), _numbers(case), _programs(case)):
         lines += part
     return "\n".join([*lines, "", f"To see it again: {case.command}"]) + "\n"
 
@@ -37,7 +40,13 @@ def _structure(report: Report, case: Case) -> Iterator[str]:
     if structure is None:
         return
     yield ""
-    yield f"{structure.integer} of {structure.integer + structure.in_float} compute operators take integers."
+    total = structure.integer + structure.in_float
+    yield f"{structure.integer} of {total} quantized operators compute on integers."
+    for one in case.operators:
+        if one.verdict is not None and one.verdict is not Verdict.INTEGER:
+            yield f"  {one.name}{_places(one)}: {one.verdict}: {one.why}"
+        elif one.arithmetic not in (None, "integer"):
+            yield f"  {one.name}{_places(one)}: integer, and its accumulator becomes levels in {one.arithmetic}"
     places = {one.node: one for one in case.operators}
     for near in structure.nearest:
         yield f"{near.operator}{_places(places.get(near.node))} stayed in float:"
@@ -60,7 +69,31 @@ def _structure(report: Report, case: Case) -> Iterator[str]:
         yield from (f"    {text}" for text in _marked(case, name))
 
 
-def _places(operator: Operator | None, *others: str) -> str:
+def _inventory(case: Case) -> Iterator[str]:
+    """Say what was quantized, what was left in float, and what that costs."""
+    quantized = Counter(one.name for one in case.operators if one.verdict is not None)
+    if not quantized and not case.unquantized:
+        return
+    yield ""
+    listed = ", ".join(f"{name} {count}" for name, count in quantized.items())
+    yield f"Quantized: {listed or 'nothing'}."
+    for one in case.unquantized:
+        yield f"Not quantized: {one.name}{_places(one)}{f': {one.why}' if one.why else ''}."
+    for index, cost in enumerate(case.costs):
+        if cost is not None and cost.sqnr is not None:
+            worst = f", and is up to {cost.max:.3g} LSB off" if cost.max is not None else ""
+            yield f"Quantization leaves output {index} at {cost.sqnr:.1f} dB{worst}."
+    for operator in case.operators:
+        for name, share in operator.domains.items():
+            if share:
+                among = "NaN" if name == "nan" else "infinities"
+                where = _places(operator, operator.levels or "")
+                yield f"With {among} among the inputs, {share:.0%} of the levels of {operator.name}{where} are others."
+        if operator.used == 1:
+            yield f"{operator.name}{_places(operator, operator.levels or '')} uses 1 level of {operator.available}."
+
+
+def _places(operator: Operator | Unquantized | None, *others: str) -> str:
     """Say where in the user's model an operator is."""
     places = [place for place in (*others, *((operator.module, operator.source) if operator else ())) if place]
     return f" ({', '.join(places)})" if places else ""
@@ -90,6 +123,8 @@ def _numbers(case: Case) -> Iterator[str]:
             continue
         if reference:
             size = f"up to {reference.max:.4g} LSB, mean {reference.mean:+.3g}, in {reference.differing:.0%}"
+            if reference.boundary is not None:
+                size += f", up to {reference.boundary:.3g} LSB beyond a rounding boundary"
         else:
             size = "its levels could not be found in the reference program"
         name = f"{operator.name}{_places(operator, operator.levels)}"

@@ -1,4 +1,4 @@
-"""How time and memory grow: with the number of cases, with the size of a tensor, on a network, and in loops.
+"""How time and memory grow: with the number of cases, with the size of a tensor, on networks, and in loops.
 
     python tests/bench/growth.py [--largest N] [--output DIR]
 
@@ -20,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from networks import Branching, Looping, mobilenet_v2
+from test_models import FILES, judged, module_of
 
 from pt2e_ci.catalogue.cases import CASES
 from pt2e_ci.cells.cell import current_cell
@@ -34,6 +35,7 @@ from pt2e_ci.program.oracle import run_exactly
 from pt2e_ci.program.segments import Reading
 
 ROUNDS = 3
+SLOWEST = 5
 STATISTICS = 5  # largest, mean, share that differs, histogram, and what is off the grid
 
 
@@ -114,12 +116,24 @@ def higher_order() -> str:
     for model in (Looping, Branching):
         started = time.perf_counter()
         stages = flow.convert(model().eval, (x,), lambda: flow.home.xnnpack(is_per_channel=False))
-        qdq = Clock().follow(stages)
+        qdq = Clock().follow(stages).qdq
         reference = flow.represent(qdq).program
         converted = time.perf_counter() - started
         judged = seconds(lambda: judge(qdq, reference, sets))  # noqa: B023 - called at once
         lines.append(f"| {model.__doc__} | {converted:.2f} | {judged:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def models() -> str:
+    """Take the models of `tests/models` through the flow, once to warm up and once for the clock; name the slowest."""
+    took: dict[str, float] = {}
+    for path in FILES:
+        module = module_of(path)
+        for _ in range(2):
+            took[path.stem] = seconds(lambda: judged(module, None))  # noqa: B023 - called at once
+    lines = ["| Model, the slowest first | Seconds |", "| --- | --- |"]
+    slowest = sorted(took.items(), key=lambda pair: -pair[1])[:SLOWEST]
+    return "\n".join([*lines, *(f"| {name} | {took:.2f} |" for name, took in slowest)]) + "\n"
 
 
 def main() -> None:
@@ -129,7 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = f"{network(224)}\n{higher_order()}\n{tensors(arguments.largest)}\n{cases()}"
+    text = f"{network(224)}\n{higher_order()}\n{models()}\n{tensors(arguments.largest)}\n{cases()}"
     (arguments.output / "growth.md").write_text(text)
     print(text)
 

@@ -1,0 +1,195 @@
+"""How a program behaves when it is called as a user calls it: what it changes, what it hides, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from pt2e_ci.operators.names import name_of
+from pt2e_ci.program.trace import run, tensors_in, trace_call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch.fx import GraphModule
+
+    from pt2e_ci.program.trace import Trace, Value
+
+# Float operators beside the integers may give other last bits with another layout, of this share of the largest value.
+_LAST_BITS = 2.0**-16
+
+
+@dataclass
+class Conduct:
+    """What was found of a program beside its numbers.
+
+    Attributes:
+        is_deterministic: whether the same inputs gave the same when they were run again.
+        is_replayed: whether the line of one input set gives, on each, what the program gives when it is called.
+        is_its_graph: whether what is called is the program's graph.
+        branches, hidden: what looks at values, and what comes from out of sight.
+        keeps: what of its own a run changes.
+        writes_inputs: whether it writes into what it is given.
+        overwrites: whether a run changes what the one before gave.
+        differs: what else, that should not, changes its numbers.
+
+    """
+
+    is_deterministic: bool = True
+    is_replayed: bool = True
+    is_its_graph: bool = True
+    branches: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    keeps: list[str] = field(default_factory=list)
+    writes_inputs: bool = False
+    overwrites: bool = False
+    differs: list[str] = field(default_factory=list)
+
+
+class Caller:
+    """Calls a program, and puts back what a call changes of the program's own.
+
+    Attributes:
+        conduct: what was found so far.
+
+    """
+
+    def __init__(self, called: Trace, interpreted: Trace) -> None:
+        self.conduct = Conduct(branches=called.branches, hidden=called.exits)
+        self.conduct.is_its_graph = called.line == interpreted.line
+        self._trace, self._program = called, called.program
+        self._first: tuple[Sequence[Any], list[Any]] | None = None
+        self._kept: tuple[list[Any], list[Any]] | None = None
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        """Call the program without gradients, and return the leaves of what it gives."""
+        given = tree_map(_copied, [*inputs])
+        with torch.no_grad():
+            outputs = self._call(given)
+        if not alike(tensors_in(given), tensors_in(inputs)):
+            self.conduct.writes_inputs = True
+        if self._kept and not alike(*self._kept):
+            self.conduct.overwrites = True
+        copies = [_copied(leaf) for leaf in outputs]
+        self._kept = (outputs, copies)
+        self._first = self._first or (inputs, copies)
+        return copies
+
+    def hold_replay(self, outputs: Sequence[Any], values: Mapping[Value, torch.Tensor]) -> None:
+        """Hold what a call gave against the replay of the trace on the same inputs."""
+        names = self._trace.output_values
+        again = [leaf if name is None else values[name] for name, leaf in zip(names, outputs, strict=True)]
+        self.conduct.is_replayed = self.conduct.is_replayed and alike(again, outputs)
+
+    def hold_trace(self, inputs: Sequence[Any]) -> None:
+        """Hold the line, and the constants that are met on it, against those of other inputs."""
+        other = trace_call(self._program, inputs)
+        if other.line != self._trace.line:
+            self.conduct.branches.append("other operators run")
+        elif not alike([*other.constants.values()], [*self._trace.constants.values()]):
+            self.conduct.hidden.append("a value that varies with the input")
+
+    def finish(self, expected: Trace, *, is_integer: bool) -> Conduct:
+        """Call the program once more on the first inputs: again, with gradients, and laid out otherwise.
+
+        Other layouts are tried where the Q/DQ program takes them, too, and where no float operator was found that may
+        sum in another order.
+        """
+        if self._first is None:
+            return self.conduct
+        inputs, outputs = self._first
+        before = _numbers(self._program)
+        self.conduct.is_deterministic = all(alike(self(inputs), outputs) for _ in range(2))
+        self.conduct.keeps += [name for name, value in _numbers(self._program).items() if before[name] != value]
+        with torch.enable_grad():
+            self._hold("gradients on", self._call(tree_map(_copied, [*inputs])), outputs)
+        transposed = tree_map(_transposed, [*inputs])
+        if is_integer and _runs(expected, transposed):
+            with torch.no_grad():
+                self._hold("inputs in another memory layout", self._call(transposed), outputs)
+        return self.conduct
+
+    def _hold(self, how: str, outputs: Sequence[Any], expected: Sequence[Any]) -> None:
+        if not _near(outputs, expected):
+            self.conduct.differs.append(how)
+
+    def _call(self, given: Sequence[Any]) -> list[Any]:
+        before = [(tensor, _copied(tensor)) for tensor in self._trace.state]
+        leaves = tree_flatten(self._program(*given))[0]
+        outputs = [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        state = {id(tensor) for tensor, _ in before}
+        outputs = [_copied(leaf) if id(leaf) in state or before else leaf for leaf in outputs]
+        with torch.no_grad():
+            for tensor, kept in before:
+                if tensor.shape == kept.shape:
+                    tensor.copy_(kept)
+        return outputs
+
+
+def in_training(program: GraphModule) -> list[str]:
+    """Name the operators of a program that work as in training: a batch norm of the batch, a dropout that drops."""
+    found = []
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        names = [argument.name for argument in node.target._schema.arguments]
+        named = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        if named.get("training") is True or (named.get("train") is True and named.get("p") != 0):
+            found.append(name_of(node.target))
+    return list(dict.fromkeys(found))
+
+
+def alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Tell whether values are the same, bit by bit, NaN for NaN."""
+    return len(some) == len(others) and all(
+        a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        else type(a) is type(b) and a == b
+        for a, b in zip(some, others, strict=True)
+    )
+
+
+def _near(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Tell whether values are the same but for the last bits of floats."""
+    if alike(some, others):
+        return True
+    for a, b in zip(some, others, strict=True):
+        if not isinstance(a, torch.Tensor) or not a.is_floating_point() or a.dtype != b.dtype or a.shape != b.shape:
+            if not alike([a], [b]):
+                return False
+            continue
+        largest = float(b.double().nan_to_num(0, 0, 0).abs().max()) if b.numel() else 0.0
+        if not torch.allclose(a.double(), b.double(), rtol=0, atol=largest * _LAST_BITS, equal_nan=True):
+            return False
+    return True
+
+
+def _runs(program: Trace, inputs: Sequence[Any]) -> bool:
+    try:
+        run(program.program, inputs, (), program)
+    except Exception:  # a view that wants its input contiguous, such as the model itself has
+        return False
+    return True
+
+
+def _transposed(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() < 2:
+        return _copied(value)
+    return value.detach().transpose(-1, -2).contiguous().transpose(-1, -2)
+
+
+def _numbers(program: GraphModule) -> dict[str, Any]:
+    """Return the numbers and words of Python's that the program's modules hold."""
+    return {
+        f"{path}.{key}".removeprefix("."): value
+        for path, module in program.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, int | float | str)
+    }
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
