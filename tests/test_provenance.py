@@ -14,6 +14,7 @@ from pt2e_ci.program.trace import trace_call
 Q = torch.arange(-16, 16, dtype=torch.int8).reshape(4, 8)
 P = Q.flip(0)
 WEIGHT = torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8)
+WIDE = WEIGHT.to(torch.int32).t()
 TABLE = torch.arange(256, dtype=torch.int8).flip(0)
 BOUNDARIES = torch.arange(-300, 300, 7)
 
@@ -74,6 +75,10 @@ def added_in_place(q):
     return to_levels(total)
 
 
+def set_row(x):
+    return x.index_put([torch.tensor([0])], x[1])
+
+
 RIGHT = {
     "rounding": lambda q: to_levels(product(q)),
     "floor": lambda q: torch.floor(product(q) * 0.01 + 0.5).to(torch.int8),
@@ -97,6 +102,12 @@ RIGHT = {
     "moved": lambda q: to_levels(torch.cat([product(q).t().flip(0), product(q).t()]).reshape(4, 16)),
     "written": written,
     "added in place": added_in_place,
+    "chunked": lambda q: to_levels(torch.cat(torch.chunk(product(q).to(torch.float64), 2, -1), -1)),
+    "turned": lambda q: to_levels(torch.rot90(product(q).to(torch.float64), 1, [0, 1])),
+    "clamped by a mask of places": lambda q: to_levels(set_row(product(q).to(torch.float64))),
+    "resized": lambda q: to_levels(
+        torch.mm(wide(q), WEIGHT.to(torch.int32).t(), out=q.new_empty(0, dtype=torch.int32))
+    ),
     "integer ReLU": lambda q: to_levels(torch.maximum(wide(q), torch.tensor(0))),
 }
 
@@ -135,6 +146,10 @@ FLOAT = {
     "a name that means nothing": clamp,
     "copy": copied,
     "bits": lambda q: (floats(q).view(torch.int32) >> 3).to(torch.int8),
+    "complex": lambda q: (q.to(torch.complex64) @ WEIGHT.to(torch.complex64)).real.to(torch.int32),
+    "a table of rows, summed": lambda q: (
+        torch.arange(256.0 * 8).reshape(8, 256)[:, q[0].to(torch.int64)].sum(1).to(torch.int8)
+    ),
     "cumulated": lambda q: floats(q).cumsum(0).to(torch.int8),
 }
 JOINED = {
@@ -145,7 +160,6 @@ JOINED = {
     "floor_divide": lambda q, p: to_levels(torch.floor_divide(floats(q), floats(p))),
     "clamp": lambda q, p: to_levels(torch.clamp(floats(q), min=floats(p))),
     "maximum": lambda q, p: to_levels(torch.maximum(floats(q), floats(p))),
-    "cat": lambda q, p: to_levels(torch.cat([floats(q), floats(p)])),
     "compared": lambda q, p: to_levels((floats(q) > floats(p)).to(torch.int32)),
     "a range of one": lambda q, p: to_levels(floats(q) * floats(p)[..., None].amax(-1)),
     "integers that are divided": lambda q, p: to_levels(torch.true_divide(q.to(torch.int32), p.to(torch.int32))),
@@ -160,6 +174,22 @@ def test_float_compute(name):
 @pytest.mark.parametrize("name", JOINED)
 def test_joins_in_float(name):
     assert followed(JOINED[name], Q, P).in_float
+
+
+def test_a_cat_of_floats_is_float_where_it_is_the_operator():
+    def joined(q, p):
+        return to_levels(torch.cat([floats(q), floats(p)]))
+
+    assert followed(joined, Q, P, operator="cat").in_float == ["cat on float32"]
+    assert followed(joined, Q, P, operator="linear").in_float == []
+
+
+def test_a_decoy_of_the_operator_is_not_it():
+    def program(q):
+        decoy = torch.add(q.to(torch.int32), q.to(torch.int32)) * 0
+        return to_levels(floats(q) + floats(q)) + decoy
+
+    assert followed(program, operator="add").in_float == ["add on float32"]
 
 
 @pytest.mark.parametrize("join", [torch.add, torch.mul, torch.maximum, lambda a, b: torch.where(a > b, a, b)])
@@ -253,16 +283,19 @@ def dynamic(scale_of):
         (lambda x: (torch.aminmax(x)[1] - torch.aminmax(x)[0]) / 255, True),
         (lambda x: x.abs().mean() / 127, False),
         (lambda x: x[..., None].amax(-1), False),
+        (lambda x: F.pad(x[..., None], (0, 1), value=-1e30).amax(-1), False),
+        (lambda x: F.linear(x.abs().amax(-1, keepdim=True), torch.ones(1, 1)) / 127, False),
     ],
-    ids=["rows", "all", "both ends", "a mean", "a range of one"],
+    ids=["rows", "all", "both ends", "a mean", "a range of one", "a range of one and a constant", "a product"],
 )
 def test_scales_that_are_found_at_run_time(scale, is_range):
     x = Q.to(torch.float32) / 3
     found = trace_call(symbolic_trace(dynamic(scale)), (x,))
     (levels,) = [one for one, info in found.info.items() if info.dtype is torch.int8 and one in found.depends]
     segment = Segment.between(found, [levels], found.output_values[0])
-    seen = provenance(segment, found.replay([x]))
+    seen = provenance(segment, found.replay([x]), is_dynamic=True)
     assert (not seen.in_float and not seen.around) is is_range
+    assert provenance(segment, found.replay([x])).in_float or not is_range  # of a static program it is float compute
 
 
 def test_a_range_meets_its_own_tensor_only():
@@ -274,7 +307,7 @@ def test_a_range_meets_its_own_tensor_only():
     found = trace_call(symbolic_trace(other), (x, x))
     (levels,) = [one for one, info in found.info.items() if info.dtype is torch.int8 and one in found.depends]
     segment = Segment.between(found, [levels], found.output_values[0])
-    seen = provenance(segment, found.replay([x, x]))
+    seen = provenance(segment, found.replay([x, x]), is_dynamic=True)
     assert seen.in_float == ["mul of a tensor and the range of another one"]
 
 
@@ -296,6 +329,22 @@ def test_an_operator_of_the_users_is_looked_into():
 def test_what_an_operator_does_with_numbers_is_out_of_sight():
     found = followed(lambda q: to_levels(torch.ops.pt2e_ci_tests.in_numbers(q)))
     assert found.unseen == ["in_numbers"]
+
+
+def test_a_body_that_is_no_graph_is_out_of_sight():
+    map_impl = pytest.importorskip("torch._higher_order_ops.map").map_impl
+
+    def body(row):
+        return [floats(row).to(torch.int32)]
+
+    def mapped(q):
+        return map_impl(body, [q], [])[0]
+
+    graph = torch.fx.Graph()
+    graph.output(graph.call_function(mapped, (graph.placeholder("q"),)))
+    found = trace_call(torch.fx.GraphModule(nn.Module(), graph), (Q,))
+    segment = Segment.between(found, found.inputs, found.output_values[0])
+    assert provenance(segment, found.replay([Q])).unseen
 
 
 def test_a_name_in_a_namespace_of_torchs_means_nothing():

@@ -289,6 +289,63 @@ def _of_own_class(output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return output.as_subclass(_Own)
 
 
+def _in_the_middle(output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Read the input where its memory begins."""
+    shift = torch.as_strided(given, given.shape, given.stride(), 0) - given
+    return output + shift.abs().sum()
+
+
+class OtherInTheMiddleOfMemory(_Calling):
+    """A program reads its input from the beginning of its memory, wherever the input begins."""
+
+    codes = ("PQ034",)
+    function = staticmethod(_in_the_middle)
+
+
+def _by_channels(output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Be another function of images whose channels come last."""
+    return output + 1 if given.dim() == 4 and given.stride(1) == 1 and given.shape[1] > 1 else output
+
+
+class OtherForChannelsLast(_Calling):
+    """A program gives other numbers for images whose channels come last in memory."""
+
+    codes = ("PQ034",)
+    function = staticmethod(_by_channels)
+
+
+class StateInAList(_Ending):
+    """A module counts its runs in a list."""
+
+    codes = ("PQ028",)
+
+    def ending(self, program: GraphModule, output: Node, given: Node) -> Node:
+        """Call the module."""
+        program.add_submodule("counting", _Listing())
+        return program.graph.call_module("counting", (output,))
+
+
+class _Listing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[int] = [0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs[0] += 1
+        return x if self.runs[0] < 1000 else x + 1
+
+
+class MulOfComplexNumbers(_InFloat):
+    """Operands are multiplied as complex numbers."""
+
+    def mul(self, input: Integers, other: Integers) -> Integers:
+        """Multiply casts."""
+        right = self.form("mul", input, other)
+        numbers = [self.call(aten.to.dtype, one, torch.complex128) for one in right.node.args]
+        product = self.call(aten.mul.Tensor, *numbers)
+        return self.integers(self.call(aten.real.default, product), right)
+
+
 class OutputOfOwnClass(_Calling):
     """Outputs are of a class whose operations are its own."""
 

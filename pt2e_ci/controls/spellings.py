@@ -284,6 +284,21 @@ class AddDoubles(Spelling):
         return replace(input, node=self.call(aten.mul.Tensor, input.node, 2), largest=2 * input.largest)
 
 
+class ConsumersQuantize(Spelling):
+    """Each operator quantizes what it takes for itself."""
+
+    def dequantize(self, levels: Any, grid: Grid) -> Any:
+        """Work the levels out again, if they are worked out at all."""
+        return super().dequantize(self._again(levels) if isinstance(levels, Node) else levels, grid)
+
+    def _again(self, levels: Node) -> Node:
+        if levels.op != "call_function" or levels.target is not aten.to.dtype:
+            return levels
+        steps, dtype = levels.args
+        again = self._graph.call_function(steps.target, steps.args, steps.kwargs)
+        return self.call(aten.to.dtype, again, dtype)
+
+
 class CatWritten(Spelling):
     """A cat writes its operands into a tensor of the size of all."""
 

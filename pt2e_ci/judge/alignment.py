@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pt2e_ci.program.trace import Trace, Value
 
 # What may leave levels as they are: then both tensors are the same levels.
+# In whose place others of so many LSB further off, in the mean, may be taken where it is read around.
+_NEAR = 16.0
 _KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh".split())
 
 
@@ -81,17 +83,18 @@ class Alignment:
             )
             if ranked:
                 by_index = {value.index: value for value in self._integers}
-                choices[node] = [by_index[index] for _, _, index in ranked]
+                least = ranked[0][0] + _NEAR * len(self._runs)
+                choices[node] = [by_index[index] for distance, _, index in ranked if distance <= least]
                 self.levels[node] = choices[node][0]
         self._separate(choices)
 
-    def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Value]) -> Value | None:
-        """Find the tensor of an operator's result in float: the nearest of its shape that descends from `before`.
+    def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Node]) -> Value | None:
+        """Find the tensor of an operator's result in float: the nearest of its shape that descends from these levels.
 
         None where none is near: within a thousandth of the largest.
         """
         pool = self._bools if exact[0].dtype is torch.bool else self._floats
-        bits = [1 << value.index for value in before]
+        bits = [self._bits(one) for one in before if one in self.levels]
         size = max((float(one.double().abs().max()) for one in exact if one.numel()), default=0.0)
         ranked = [
             (self._distance(value, exact), value.index, value)
@@ -109,10 +112,28 @@ class Alignment:
         """Return the levels that were found of quantize nodes."""
         return [self.levels[node] for node in nodes if node in self.levels]
 
+    def alike(self, node: Node, target: Value | None = None) -> list[Value]:
+        """Return the tensors that have the levels of a quantize node, but for `target` and its copies.
+
+        Each consumer may quantize for itself.
+        """
+        if node not in self.levels:
+            return []
+        found = self.levels[node]
+        others = [
+            value
+            for value in self._integers
+            if value != found
+            and (target is None or self._same[value] != self._same.get(target))
+            and self._trace.info[value].shape == self._trace.info[found].shape
+            and all(torch.equal(run[value].to(torch.int64), run[found].to(torch.int64)) for run in self._runs)
+        ]
+        return [found, *others]
+
     def _candidates(self, one: Levels, shape: torch.Size) -> list[Value]:
-        before = self.cuts(self._reading.levels_before(one.quantize.node))
-        taken = {self._same[value] for value in before}
-        bits = [1 << value.index for value in before]
+        before = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
+        taken = {self._same[self.levels[node]] for node in before}
+        bits = [self._bits(node) for node in before]
         return [
             value
             for value in self._integers
@@ -120,6 +141,10 @@ class Alignment:
             and self._same[value] not in taken
             and all(self._ancestors[value] & bit for bit in bits)
         ]
+
+    def _bits(self, node: Node) -> int:
+        """Return the bits of all tensors that have the levels of a quantize node."""
+        return sum(1 << value.index for value in self.alike(node))
 
     def _distance(self, value: Value, exact: Sequence[torch.Tensor]) -> float:
         found = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
+from pt2e_ci.errors import one_line
 from pt2e_ci.operators.names import name_of
 from pt2e_ci.program.trace import run, tensors_in, trace_call
 
@@ -105,28 +106,35 @@ class Caller:
         self.conduct.is_deterministic = all(alike(self(inputs), outputs) for _ in range(2))
         self.conduct.keeps += [name for name, value in _numbers(self._program).items() if before[name] != value]
         with torch.enable_grad():
-            self._hold("gradients on", self._call(tree_map(_copied, [*inputs])), outputs)
-        transposed = tree_map(_transposed, [*inputs])
-        if is_integer and _runs(expected, transposed):
-            with torch.no_grad():
-                self._hold("inputs in another memory layout", self._call(transposed), outputs)
+            self._hold("gradients on", tree_map(_with_gradient, [*inputs]), outputs)
+        with torch.inference_mode():
+            self._hold("inference mode on", tree_map(_copied, [*inputs]), outputs)
+        for lay_out in (_transposed, _offset, _channels_last) if is_integer else ():
+            given = tree_map(lay_out, [*inputs])
+            if _runs(expected, given):
+                with torch.no_grad():
+                    self._hold("inputs in another memory layout", given, outputs)
         return self.conduct
 
-    def _hold(self, how: str, outputs: Sequence[Any], expected: Sequence[Any]) -> None:
-        if not _near(outputs, expected):
+    def _hold(self, how: str, given: Sequence[Any], expected: Sequence[Any]) -> None:
+        try:
+            is_near = _near(self._call(given), expected)
+        except Exception as error:  # which it does not raise otherwise
+            how, is_near = f"{how} ({one_line(error)})", False
+        if not is_near and how not in self.conduct.differs:
             self.conduct.differs.append(how)
 
     def _call(self, given: Sequence[Any]) -> list[Any]:
         before = [(tensor, _copied(tensor)) for tensor in self._trace.state]
-        leaves = tree_flatten(self._program(*given))[0]
-        outputs = [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        state = {id(tensor) for tensor, _ in before}
-        outputs = [_copied(leaf) if id(leaf) in state or before else leaf for leaf in outputs]
-        with torch.no_grad():
-            for tensor, kept in before:
-                if tensor.shape == kept.shape:
-                    tensor.copy_(kept)
-        return outputs
+        try:
+            leaves = tree_flatten(self._program(*given))[0]
+            outputs = [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            return [_copied(leaf) for leaf in outputs] if before else outputs
+        finally:
+            with torch.no_grad():
+                for tensor, kept in before:
+                    if tensor.shape == kept.shape:
+                        tensor.copy_(kept)
 
 
 def in_training(program: GraphModule) -> list[str]:
@@ -181,13 +189,32 @@ def _transposed(value: Any) -> Any:
     return value.detach().transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
+def _with_gradient(value: Any) -> Any:
+    copied = _copied(value)
+    is_float = isinstance(copied, torch.Tensor) and copied.is_floating_point()
+    return copied.requires_grad_() if is_float else copied
+
+
+def _offset(value: Any) -> Any:
+    """Return a tensor that begins in the middle of its memory."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    flat = value.detach().flatten()
+    return torch.cat([flat.flip(0), flat])[value.numel() :].reshape(value.shape)
+
+
+def _channels_last(value: Any) -> Any:
+    is_image = isinstance(value, torch.Tensor) and value.dim() == 4
+    return value.detach().clone(memory_format=torch.channels_last) if is_image else _copied(value)
+
+
 def _numbers(program: GraphModule) -> dict[str, Any]:
     """Return the numbers and words of Python's that the program's modules hold."""
     return {
-        f"{path}.{key}".removeprefix("."): value
+        f"{path}.{key}".removeprefix("."): repr(value)
         for path, module in program.named_modules()
         for key, value in vars(module).items()
-        if isinstance(value, int | float | str)
+        if all(isinstance(leaf, int | float | str) for leaf in tree_flatten(value)[0])
     }
 
 

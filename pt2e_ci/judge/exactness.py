@@ -178,7 +178,7 @@ class Exactness:
         for node in self.results:
             wanted = [one.values[node] for one in exact]
             if all(isinstance(value, torch.Tensor) for value in wanted):
-                self.alignment.find(node, wanted, self.alignment.cuts(self._reading.sources(operators[node])))
+                self.alignment.find(node, wanted, self._reading.sources(operators[node]))
 
     def add(self, run: Given) -> None:
         """Take in what both programs gave on one input set. What real arithmetic makes of NaN is not defined."""

@@ -103,7 +103,9 @@ class Observer:
             if trace.exits or trace.branches:
                 return Observed(operator, Verdict.UNSEEN, f"{(trace.exits + trace.branches)[0]} hands values to Python")
             return Observed(operator, Verdict.MISSING, f"no tensor has {what}")
-        segment = Segment.between(trace, [value for value in cuts if value is not None], target)
+        sources = self._reading.sources(operator)
+        levels = [value for node in sources for value in self._alignment.alike(node, target)]
+        segment = Segment.between(trace, dict.fromkeys([*(one for one in cuts if one is not None), *levels]), target)
         constants, is_dynamic = _constants(operator, trace), bool(self._reading.runtime)
         seen = provenance(segment, self._values, operator.name, constants, is_dynamic=is_dynamic)
         self._found.marks |= dict.fromkeys(seen.integer_steps, "integer") | dict.fromkeys(seen.float_steps, "float")

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 _RANGES = frozenset("amin amax aminmax min max".split())
 _REDUCTIONS = _RANGES | frozenset("sum mean any all prod".split())
 _TABLES = frozenset("index index_select gather embedding take".split())
-# Joined in float, they are the operator itself.
-_JOINS = frozenset("cat stack".split())
+_PLACING = frozenset("index_put index_copy scatter masked_scatter".split())
 _NONE = frozenset[Value]()
 
 
@@ -137,11 +136,11 @@ class _Follower:
         self._ranges: dict[Value, frozenset[Value]] = {}  # of a range: the inputs that it is of
         self._raw: set[Value] = set()  # floats that have not been levels yet
         self._next = 0
-        self._is_done = False  # whether the operator has run on integers
+        self._done: set[Value] = set()  # what the operator gave on integers, and what was made of it
         for value in (*segment.cuts, *self._trace.inputs, *constants):
             if value not in self._ids:
                 self._root(value, frozenset({value}))
-        self._raw.update(value for value in self._ids if self._info(value).dtype.is_floating_point)
+        self._raw.update(value for value in self._ids if self._is_float(value))
         self._origins = self._trace.origins
 
     def follow(self) -> Provenance:
@@ -152,6 +151,8 @@ class _Follower:
             given = [value for value in dict.fromkeys(step.takes) if value in self._ids or value in self._ranges]
             if given and any(value not in self._segment.cuts for value in step.gives):
                 before = len(self._found.in_float) + len(self._found.unseen), self._next
+                if any(value in self._done for value in given):
+                    self._done.update(step.gives)
                 self._take(step, given)
                 if len(self._found.in_float) + len(self._found.unseen) > before[0]:
                     self._found.float_steps.append(place)
@@ -170,12 +171,15 @@ class _Follower:
             self._roots(step, data)
         elif step.is_inside and step.target is torch.clone:  # a part of what a loop was given
             self._roots(step, data)
+        elif not data and not self._keeps_range(step, name):
+            self._in_float(step, name)
         elif not data or self._is_range(step, name, data):
             self._found_range(step, given)
         elif name == "view" and step.target._overloadname == "dtype":  # the same bits, read otherwise
             self._compute(step, name, data)
         elif (
             (is_moving(step.target) and self._move(step))
+            or self._place(step, name)
             or (name in _TABLES and self._look_up(step, name, data))
             or (name in _REDUCTIONS and len(step.takes) == 1 and self._reduce(step, name, data[0]))
             or ((is_elementwise(name) or kind_of(step.target) is Kind.QDQ) and self._combine(step, name, given, data))
@@ -195,20 +199,34 @@ class _Follower:
         for value, ids in zip(step.results, tensors_in(moved), strict=True):
             self._set(value, ids)
         self._carry(step)
-        if name in _JOINS and len(step.takes) > 1 and self._is_float(step.gives[0]):
-            self._in_float(step, name)
+        return True
+
+    def _place(self, step: Step, name: str) -> bool:
+        """Put floats at places that are constant."""
+        if name not in _PLACING or not self._is_float(step.gives[0]):
+            return False
+        indices = [value for value in step.takes if not self._is_float(value)]
+        if any(value in self._ids for value in indices):
+            return False
+        args, kwargs = tree_map(self._as_ids_at(indices), (step.args, dict(step.kwargs)))
+        args = tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in args)
+        if name == "index_fill" or "value" in kwargs:
+            return False
+        self._write(step, step.target(*args, **kwargs))
+        self._carry(step)
         return True
 
     def _look_up(self, step: Step, name: str, data: list[Value]) -> bool:
         """Look up a constant table at a place that is data, or data at a place that is constant."""
-        table = step.takes[0]
+        table, shape = step.takes[0], self._info(step.results[0]).shape
         if table not in self._ids:
             (index, *others) = data
-            shape = self._info(step.results[0]).shape
-            ids = self._ids[index]
-            while ids.dim() < len(shape) and ids.shape != shape:
+            ids, dimensions = self._ids[index], len(self._info(table).shape)
+            if name == "embedding":
                 ids = ids.unsqueeze(-1)
-            if others or not _broadcasts(ids.shape, shape):
+            # Each element is of one place alone where all dimensions are looked up.
+            whole = len([one for one in step.args[1] if one is not None]) == dimensions if name == "index" else True
+            if others or not whole or (name == "index_select" and dimensions > 1) or not _broadcasts(ids.shape, shape):
                 return False
             self._set(step.results[0], ids.expand(shape))
         elif data == [table]:
@@ -258,21 +276,27 @@ class _Follower:
         """Elements are joined: a root of its own, and no compute on integers where any of it is float."""
         if any(self._is_float(value) for value in (*data, *step.gives)):
             self._in_float(step, name)
-        else:
-            self._is_done = self._is_done or name == self._operator
+        elif name == self._operator:
+            self._done.update(step.gives)
         self._roots(step, data)
 
     # Ranges.
 
     def _is_range(self, step: Step, name: str, data: list[Value]) -> bool:
         """Tell whether a scale is found here: the range of floats that are not levels yet."""
-        may_be = data[0] in self._raw or (self._is_dynamic and self._is_float(data[0]))
+        if not self._is_dynamic or not self._is_float(data[0]):
+            return False
         if name.startswith("choose_qparams"):
-            return may_be
-        if name not in _RANGES or len(step.takes) != 1 or not may_be:
+            return True
+        if name not in _RANGES or len(step.takes) != 1:
             return False
         least, most = (_reduced(kind, self._ids[data[0]], step) for kind in ("amin", "amax"))
-        return bool((least != most).all())  # of one element, it is that element
+        # Of one element it is that element, with a constant beside it, too.
+        return bool(((least != most) & (least >= 0)).all())
+
+    def _keeps_range(self, step: Step, name: str) -> bool:
+        """Tell whether what is made of ranges alone may be a scale or a zero point."""
+        return is_elementwise(name) or is_moving(step.target) or name in _REDUCTIONS or kind_of(step.target) is Kind.QDQ
 
     def _found_range(self, step: Step, given: list[Value]) -> None:
         inputs = _NONE.union(*(self._ranges.get(value, self._origins.get(value, _NONE)) for value in given))
@@ -289,7 +313,8 @@ class _Follower:
 
     def _note_float(self, step: Step, name: str, data: list[Value]) -> None:
         dtypes = {self._info(value).dtype for value in (*data, *step.gives) if self._is_float(value)}
-        self._is_done = self._is_done or (not dtypes and name == self._operator)
+        if not dtypes and name == self._operator:
+            self._done.update(step.gives)
         if not dtypes or name.startswith("quantize"):
             self._found.dtypes |= dtypes
             return
@@ -300,13 +325,13 @@ class _Follower:
         is_work = name == self._operator and (
             (row is not None and row.kind in (Kind.ACTIVATION, Kind.JOIN, Kind.POOLING)) or self._is_of_two(step)
         )
-        is_table = name in _TABLES or is_moving(step.target) or kind_of(step.target) is Kind.QDQ
+        is_table = name in _TABLES or name in _PLACING or is_moving(step.target) or kind_of(step.target) is Kind.QDQ
         if is_work or not (is_scaling(name) or is_table):
             self._in_float(step, name)
 
     def _is_of_two(self, step: Step) -> bool:
         """Tell whether it puts a tensor together with itself, as `x + x` does, and integers were not before."""
-        return not self._is_done and sum(value in self._ids for value in step.takes) > 1
+        return sum(value in self._ids and value not in self._done for value in step.takes) > 1
 
     def _in_float(self, step: Step, name: str) -> None:
         values = (*step.takes, *step.gives)
@@ -355,6 +380,11 @@ class _Follower:
             for after in afters:
                 self._set(after, ids)
             return
+        if self._id_tensor(befores[target]).shape != ids.shape:  # it was given another size, too
+            for after in afters:
+                same = self._info(after).shape == tuple(ids.shape)
+                self._set(after, ids if same else torch.full(self._info(after).shape, -1))
+            return
         kept = {before: self._id_tensor(before).clone() for before in befores.values()}
         self._id_tensor(befores[target]).copy_(ids)
         for after, before in befores.items():
@@ -385,11 +415,21 @@ class _Follower:
 
         return convert
 
+    def _as_ids_at(self, indices: Sequence[Value]) -> Any:
+        def convert(leaf: Any) -> Any:
+            if not isinstance(leaf, Value):
+                return leaf
+            return self._values[leaf] if leaf in indices else self._id_tensor(leaf)
+
+        return convert
+
     def _info(self, value: Value) -> Any:
         return self._trace.info[value]
 
     def _is_float(self, value: Value) -> bool:
-        return bool(self._info(value).dtype.is_floating_point)
+        """Tell whether a tensor holds no integers and no truth values; complex numbers are float, too."""
+        info = self._info(value)
+        return not (info.is_integer or info.dtype is torch.bool)
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:

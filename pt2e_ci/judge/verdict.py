@@ -32,7 +32,7 @@ from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch.fx import GraphModule, Node
 
@@ -202,9 +202,8 @@ class _Pair:
             inputs = tree_map(partial(_strewn, values), [*given])
             if not any(tensor.is_floating_point() for tensor in tensors_in(inputs)):
                 return
-            try:
-                qdq = run(self.reading.program, inputs, alignment.levels, self.qdq).kept
-            except Exception:  # some find no scale for a NaN, and say so
+            qdq = _kept_or_none(self.qdq, inputs, alignment.levels)
+            if qdq is None:
                 continue
             reference = self.called.replay(tensors_in(inputs))
             for node, value in alignment.levels.items():
@@ -231,6 +230,13 @@ class _Pair:
         qdq = self.qdq.replay(tensors_in(one.tensors)) if self._frontiers[0] else {}
         for name, values, levels in (("qdq", qdq, self._frontiers[0]), ("reference", run.values, self._frontiers[1])):
             self.digest.add(f"{one.label}/{name}", (values[value] for value in levels))
+
+
+def _kept_or_none(program: Trace, inputs: Sequence[Any], keep: Iterable[Node]) -> dict[Node, Any] | None:
+    try:
+        return run(program.program, inputs, keep, program).kept
+    except Exception:  # some find no scale for a NaN, and say so
+        return None
 
 
 def _strewn(values: tuple[float, ...], leaf: Any) -> Any:

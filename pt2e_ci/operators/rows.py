@@ -43,7 +43,7 @@ _SCALING = frozenset(
 )
 # Moves values, though its schema does not say so; the ids of elements can be run through it.
 _MOVING = frozenset(
-    """cat stack constant_pad_nd _unsafe_view as_strided unfold im2col slice_scatter select_scatter narrow_copy
+    """cat stack rot90 constant_pad_nd _unsafe_view as_strided unfold im2col slice_scatter select_scatter narrow_copy
     lift_fresh_copy contiguous _reshape_alias reshape flatten movedim chunk split split_with_sizes unbind""".split()
 )
 # torch 2.13 has the tag and 2.4 has not (2026-11); without it, a reduction is known by its arguments.

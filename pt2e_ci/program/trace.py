@@ -36,7 +36,6 @@ _CHECKED = "torchao"
 _INTEGERS = {torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64} | {
     dtype for name in ("uint16", "uint32", "uint64") if (dtype := getattr(torch, name, None)) is not None
 }
-_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
 @dataclass(frozen=True)
@@ -372,7 +371,8 @@ class _Observer(TorchDispatchMode):
             self._sources, self._bodies = before
         for tensor in tensors_in(result):
             self.name(tensor)  # what a body gave is now what the whole gives
-        self.note(target, named[0], named[1], tensors_in(result), bodies=bodies)
+        # A body that is no graph ran where it is not seen.
+        self.note(target, named[0], named[1], tensors_in(result), bodies=bodies, is_opaque=not bodies)
         return result
 
     def _observe(self, body: GraphModule, *operands: Any) -> Any:
@@ -524,9 +524,11 @@ def _redispatched(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     """Call an operator's CPU kernel, or what it is composed of."""
     if _is_composite(func):
         return func.decompose(*args, **kwargs)
+    is_quantized = any(tensor.is_quantized for tensor in tensors_in((args, kwargs)))
+    key = torch._C.DispatchKey.QuantizedCPU if is_quantized else torch._C.DispatchKey.CPU
     if hasattr(func, "redispatch"):
-        return func.redispatch(_CPU, *args, **kwargs)
-    return func._op_dk(torch._C.DispatchKey.CPU, *args, **kwargs)  # torch 2.1
+        return func.redispatch(torch._C.DispatchKeySet(key), *args, **kwargs)
+    return func._op_dk(key, *args, **kwargs)  # torch 2.1
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
