@@ -122,3 +122,13 @@ def test_program_that_fails_is_caught(monkeypatch):
     monkeypatch.setitem(FAULTS, "bias_dropped", fails)
     score = tried_on(select_cases(["static_linear"])).score("bias_dropped")
     assert (score.caught.outcome, score.caught.reason) == (Outcome.ERROR, "ValueError: no")
+
+
+def test_pooling_of_one_element_is_an_operator_all_the_same():
+    """Its levels are those of its operand, and so are all integers on the way to them."""
+    (case,) = select_cases(["maxpool2d"])
+    program, sets = converted(case)
+    found = judge(program, FAULTS["max_pool_in_float"](program), sets, case.criteria).case
+    assert [one.verdict for one in found.operators if one.name == "max_pool2d"] == ["float"]
+    upstream = judge(program, flow().represent(program).program, sets, case.criteria).case
+    assert [one.verdict for one in upstream.operators if one.name == "max_pool2d"] == ["float"]

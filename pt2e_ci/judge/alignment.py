@@ -115,7 +115,8 @@ class Alignment:
     def alike(self, node: Node, target: Value | None = None) -> list[Value]:
         """Return the tensors that have the levels of a quantize node, but for `target` and its copies.
 
-        Each consumer may quantize for itself.
+        Each consumer may quantize for itself. What is worked out from the levels is something else, though it may be
+        equal, as what a pooling of one element gives.
         """
         if node not in self.levels:
             return []
@@ -124,6 +125,7 @@ class Alignment:
             value
             for value in self._integers
             if value != found
+            and (self._same[value] == self._same[found] or not self._ancestors[value] & 1 << found.index)
             and (target is None or self._same[value] != self._same.get(target))
             and self._trace.info[value].shape == self._trace.info[found].shape
             and all(torch.equal(run[value].to(torch.int64), run[found].to(torch.int64)) for run in self._runs)
