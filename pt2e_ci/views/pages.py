@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pt2e_ci.views.history import Changes, Runs
 
 _SHOWN = (
-    "complaint", "stage", "structure", "operators", "engines", "exact", "digest", "numerics", "deterministic",
-    "seed_check",
+    "complaint", "stage", "structure", "operators", "unquantized", "engines", "exact", "digest", "numerics",
+    "deterministic", "seed_check",
 )  # fmt: skip
 _LONGEST = 1000
 _LINK = re.compile(r"https?://")

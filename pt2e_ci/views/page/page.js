@@ -138,8 +138,8 @@
     const entries = (operators || []).filter((one) => one.reference || one.qdq);
     if (!entries.length) return;
     body.append(element("h3", "Each operator against exact, on the operands that it had"));
-    body.append(list(["operator", "node", "reference, largest LSB", "differing", "Q/DQ, largest LSB", "differing"],
-      entries.map((one) => [one.name, one.levels || one.node, ...[one.reference, one.qdq].flatMap((brief) => (brief
+    body.append(list(["operator", "node", "computes with", "reference, largest LSB", "differing", "Q/DQ, largest LSB", "differing"],
+      entries.map((one) => [one.name, one.levels || one.node, one.why ? `${one.verdict}: ${one.why}` : one.verdict || "", ...[one.reference, one.qdq].flatMap((brief) => (brief
         ? [number(brief.max), `${number(100 * brief.differing)} %`] : ["not found", ""]))])));
   };
 
@@ -193,6 +193,7 @@
       paragraph(body, "Integer operators", `${one.integer} of ${one.integer + one.float}`);
       const counted = (counts) => Object.entries(counts || {}).map(([name, count]) => `${name} \u00d7 ${count}`).join(", ");
       paragraph(body, "In float", counted(one.float_operators));
+      paragraph(body, "Not quantized", (shown.unquantized || []).map((left) => [left.name, left.source].filter(Boolean).join(" ")).join(", "));
       paragraph(body, "Rewrites that matched", one.rewrites ? counted(one.rewrites) || "none" : "");
       for (const near of one.nearest || []) {
         paragraph(body, `Nearest rewrite to ${near.operator}`, near.pattern
