@@ -150,6 +150,7 @@ FLOAT = {
     "a table of rows, summed": lambda q: (
         torch.arange(256.0 * 8).reshape(8, 256)[:, q[0].to(torch.int64)].sum(1).to(torch.int8)
     ),
+    "a quantized dtype": lambda q: torch.int_repr(torch.quantize_per_tensor(floats(q), 0.5, 0, torch.qint32).t()),
     "cumulated": lambda q: floats(q).cumsum(0).to(torch.int8),
 }
 JOINED = {

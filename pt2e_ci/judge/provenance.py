@@ -203,15 +203,13 @@ class _Follower:
 
     def _place(self, step: Step, name: str) -> bool:
         """Put floats at places that are constant."""
-        if name not in _PLACING or not self._is_float(step.gives[0]):
+        if name not in _PLACING or not self._is_float(step.gives[0]) or "value" in step.target._overloadname:
             return False
         indices = [value for value in step.takes if not self._is_float(value)]
         if any(value in self._ids for value in indices):
             return False
         args, kwargs = tree_map(self._as_ids_at(indices), (step.args, dict(step.kwargs)))
         args = tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in args)
-        if name == "index_fill" or "value" in kwargs:
-            return False
         self._write(step, step.target(*args, **kwargs))
         self._carry(step)
         return True
@@ -313,6 +311,10 @@ class _Follower:
 
     def _note_float(self, step: Step, name: str, data: list[Value]) -> None:
         dtypes = {self._info(value).dtype for value in (*data, *step.gives) if self._is_float(value)}
+        packed = {dtype for dtype in dtypes if not (dtype.is_floating_point or dtype.is_complex)}
+        dtypes -= packed
+        if packed and kind_of(step.target) is not Kind.QDQ:  # what torch does with its quantized dtypes is not seen
+            self._in_float(step, name)
         if not dtypes and name == self._operator:
             self._done.update(step.gives)
         if not dtypes or name.startswith("quantize"):

@@ -131,7 +131,7 @@ def test_container_gives_what_the_host_gives(engine, options, built, whole_run, 
 
 
 def test_plain_docker_run(container):
-    one = container("add", "conv2d")
+    one = container("add_scalar", "conv2d")
     assert one.wait()["StatusCode"] == 0
     printed = one.logs(stdout=True, stderr=False).decode()
     assert "1 of 2 cases hold on torch" in printed
@@ -157,7 +157,7 @@ def test_report_leaves_through_a_folder(container, built, tmp_path):
     volumes = {str(tmp_path / "reports"): {"bind": "/reports", "mode": "rw"}}
     one = container("add", volumes=volumes, user=f"{os.getuid()}:{os.getgid()}", read_only=True, tmpfs={"/tmp": ""})
     assert one.wait()["StatusCode"] == 0, one.logs().decode()
-    assert read_whole_report(tmp_path / "reports" / f"{built.cell_ids[0]}.jsonl").cases[0].outcome == "pass"
+    assert read_whole_report(tmp_path / "reports" / f"{built.cell_ids[0]}.jsonl").cases[0].outcome == "inexact"
 
 
 def test_folder_of_another_user_is_one_line(container, tmp_path):
