@@ -66,4 +66,4 @@ def test_model(path, representation):
 
 
 def test_models_are_many():
-    assert len(FILES) == 42
+    assert len(FILES) == 44

@@ -10,7 +10,6 @@ import torch
 from msgspec import structs
 
 from pt2e_ci.errors import one_line
-from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.judge.alignment import Alignment
 from pt2e_ci.judge.numerics import Comparison
 from pt2e_ci.program.oracle import Exact, Sample, run_exactly
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch.fx import Node
 
+    from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.program.segments import Grid, Levels, QuantizedOperator, Reading
     from pt2e_ci.program.trace import Run, Trace, Value
 
@@ -140,7 +140,8 @@ class Exactness:
 
     """
 
-    def __init__(self, reading: Reading, reference: Trace, rounding: Rounding = Rounding.HALF_EVEN) -> None:
+    def __init__(self, reading: Reading, qdq: Trace, reference: Trace, rounding: Rounding) -> None:
+        self._state = qdq.state
         self.reference, self.qdq = Comparison(), Comparison()
         self.levels = {one.quantize.node: Measured() for one in reading.levels}
         self.results = {one.node: Measured() for one in reading.operators if _ends_in_float(one)}
@@ -259,7 +260,15 @@ class Exactness:
     def _run(self, run: Given, operands: Mapping[Node, Any] | None) -> Exact:
         runtime = {node: run.qdq.kept[node] for node in self._reading.runtime}
         given = (self._reading, run.inputs)
-        return run_exactly(*given, runtime=runtime, operands=operands, keep=self.results.keys(), rounding=self.rounding)
+        before = [(tensor, tensor.detach().clone()) for tensor in self._state]
+        try:
+            return run_exactly(
+                *given, runtime=runtime, operands=operands, keep=self.results.keys(), rounding=self.rounding
+            )
+        finally:
+            with torch.no_grad():  # what is no float is run as it is, and may write into the program's own
+                for tensor, kept in before:
+                    tensor.copy_(kept)
 
     def _own(self, run: Given, exact: Exact, levels: Mapping[Node, torch.Tensor]) -> Exact:
         """Return what each operator should have made of the operands that it had."""

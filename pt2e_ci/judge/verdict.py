@@ -158,7 +158,7 @@ class _Pair:
     def measure(self, criteria: Criteria, model: FloatModel | None) -> Findings:
         """Run both programs on every input set."""
         caller = Caller(self.called, self.interpreted)
-        comparison, exactness = Comparison(), Exactness(self.reading, self.called, self._rounding)
+        comparison, exactness = Comparison(), Exactness(self.reading, self.qdq, self.called, self._rounding)
         chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
         keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
         runs = {one.label: self._run(one, caller, keep) for one in chosen}
@@ -255,9 +255,14 @@ def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 def _kept(reference: Trace, qdq: Trace) -> list[str]:
     """Name what a run of the reference program changes of its own, where the Q/DQ program does not."""
-    written = {before for step in reference.steps for before, _ in step.written if before in reference.constants}
-    changed = max(len(reference.state), len(written))
-    return [f"{changed} of its tensors"] if changed > len(qdq.state) else []
+    is_written = any(before in reference.constants for step in reference.steps for before, _ in step.written)
+    changed = max(_memories(reference), int(is_written))
+    return [f"{changed} of its tensors"] if changed > _memories(qdq) else []
+
+
+def _memories(found: Trace) -> int:
+    """Count the memories that a run changes: a program may have several names for one."""
+    return len({tensor.untyped_storage().data_ptr() for tensor in found.state})
 
 
 def _qdq_in(found: Trace) -> list[str]:

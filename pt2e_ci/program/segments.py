@@ -295,7 +295,8 @@ class Reading:
 
     def sources(self, operator: QuantizedOperator) -> list[Node]:
         """Return the nodes that give the levels which an operator takes; what has no schema names no operands."""
-        return [one.source for one in operator.activations] if operator.operands else self.levels_before(operator.node)
+        nodes = [one.source for one in operator.activations] if operator.operands else self.levels_before(operator.node)
+        return [node for node in nodes if node in self.computed]  # a mask may be worked out from nothing
 
     def output_grid(self, node: Node | None) -> Grid | None:
         """Walk back from an output to the grid that it lies on; None where it was computed in float last."""
