@@ -132,3 +132,14 @@ def test_pooling_of_one_element_is_an_operator_all_the_same():
     assert [one.verdict for one in found.operators if one.name == "max_pool2d"] == ["float"]
     upstream = judge(program, flow().represent(program).program, sets, case.criteria).case
     assert [one.verdict for one in upstream.operators if one.name == "max_pool2d"] == ["float"]
+
+
+def test_two_convolutions_are_told_apart():
+    (case,) = select_cases(["residual_block"])
+    program, sets = converted(case)
+    found = judge(program, FAULTS["only_first_rewritten"](program), sets, case.criteria).case
+    first, second = [one for one in found.operators if one.name == "conv2d"]
+    assert (first.verdict, first.module) == ("integer", "first.conv2d")
+    assert (second.verdict, second.module, second.why) == ("float", "second.conv2d", "convolution on float32")
+    assert f"conv2d (second.conv2d, {second.source})" in found.reason.text
+    assert "first.conv2d" not in found.reason.text
