@@ -95,7 +95,7 @@ def test_right_one_passes():
         (
             lambda x, w: requantize(F.linear(levels(x, *IN) - IN[1], w.to(torch.int32)), 0),
             Outcome.INEXACT,  # one step off everywhere: within the one that is allowed
-            "levels are not the exact ones, and not next to a rounding boundary",
+            "values are not the exact ones, and not next to a rounding boundary",
         ),
         (lambda x, w: integer_linear(x, w) + OUT[0] / 3, Outcome.MISMATCH, "from what its own levels stand for"),
         (
@@ -282,3 +282,47 @@ def test_two_programs_that_return_their_own_buffer_are_held_against_each_other()
 
     found = judge(keeping(linear), keeping(lambda x, w: linear(x, w) + 2 * OUT[0]), SETS).case
     assert found.numerics.reference_vs_qdq.max in (2, 0.5)
+
+
+def test_input_sets_of_one_label_are_judged_each():
+    sets = [InputSet("a", given.tensors) for given in SETS]
+    found = judge(traced(linear), traced(integer_linear), sets).case
+    assert found.numerics.reference_vs_exact.compared == 16 * len(sets)
+
+
+def literal(x, weight):
+    total = torch.tensor([0.0] * 8)
+    total += integer_linear(x, weight)[0]
+    return integer_linear(x, weight) + 0 * total
+
+
+def test_a_literal_that_is_written_into_is_no_state():
+    program = torch.fx.GraphModule(torch.nn.Module(), torch.fx.Graph())
+    program.register_buffer("weight", WEIGHT)
+    x, weight = program.graph.placeholder("x"), program.graph.get_attr("weight")
+    program.graph.output(program.graph.call_function(literal, (x, weight)))
+    program.recompile()
+    found = judge(traced(linear), program, SETS).case
+    assert "PQ028" not in {found.reason.code, *(note.code for note in found.notes)}
+
+
+def test_what_the_model_does_to_its_input_is_no_fault():
+    def writing(function):
+        return lambda x, w: (function(x, w), torch.ops.aten.add_.Tensor(x, 1))[0]
+
+    found = judge(traced(writing(linear)), traced(writing(integer_linear)), SETS).case
+    assert "PQ030" not in {found.reason.code, *(note.code for note in found.notes)}
+    alone = judge(traced(linear), traced(writing(integer_linear)), SETS).case
+    assert alone.outcome is Outcome.MISMATCH
+
+
+def test_a_table_that_has_no_place_for_nan():
+    table = torch.arange(-128, 128)
+
+    def looked_up(x, w):
+        q = (torch.round(x / IN[0]).clamp(-1000, 1000).to(torch.int64) + IN[1]).clamp(-128, 127)
+        return requantize(F.linear((table[torch.round(x / 1e9).to(torch.int64)] + 128 + q - IN[1]).int(), w.int()))
+
+    found = verdict(looked_up)
+    assert found.outcome is Outcome.PASS
+    assert {one.domains["nan"] for one in found.operators} == {1.0}

@@ -108,6 +108,7 @@ RIGHT = {
     "resized": lambda q: to_levels(
         torch.mm(wide(q), WEIGHT.to(torch.int32).t(), out=q.new_empty(0, dtype=torch.int32))
     ),
+    "unfolded": lambda q: to_levels(F.unfold(product(q).to(torch.float64)[None, None], (2, 2), padding=1)),
     "integer ReLU": lambda q: to_levels(torch.maximum(wide(q), torch.tensor(0))),
 }
 

@@ -394,6 +394,8 @@ class PaddingWithLevelZero(Fault):
 class PaddingIgnored(Fault):
     """A convolution does not pad."""
 
+    codes = (*Fault.codes, "PQ043")
+
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the padding out."""
         return self.form("conv2d", input, weight, bias, **(options | {"padding": (0, 0)}))
@@ -401,6 +403,8 @@ class PaddingIgnored(Fault):
 
 class StrideIgnored(Fault):
     """A convolution goes on by one."""
+
+    codes = (*Fault.codes, "PQ043")
 
     def conv2d(self, input: Integers, weight: Weight, bias: Any = None, **options: Any) -> Integers:
         """Leave the stride out."""

@@ -142,9 +142,11 @@ class Controls:
                 judgement = self._judge(prepared, program)
                 catch = _catch(prepared.case, judgement)
                 seed = not _passes_upstreams_rule(prepared.case, prepared.qdq, program, judgement)
-            except Exception as error:  # a program that fails is caught, too
-                catch, seed = Catch(prepared.case.name, Outcome.ERROR, one_line(error)), True
-            if caught is None and (catch.outcome is Outcome.ERROR or catch.code in codes(name)):
+            except (
+                Exception
+            ) as error:  # a program that fails is caught if its fault is to fail, and the checks' own is not
+                catch, seed = Catch(prepared.case.name, Outcome.ERROR, one_line(error), "PQ043"), True
+            if caught is None and catch.code in codes(name):
                 caught = catch
             if seed and prepared.seed_counts and seed_caught is None:
                 seed_caught = prepared.case.name

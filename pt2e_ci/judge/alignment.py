@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pt2e_ci.program.segments import Levels, Reading
     from pt2e_ci.program.trace import Trace, Value
 
-# What may leave levels as they are: then both tensors are the same levels.
 # In whose place others of so many LSB further off, in the mean, may be taken where it is read around.
 _NEAR = 16.0
+# What may leave levels as they are: then both tensors are the same levels.
 _KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh".split())
 
 
@@ -59,7 +59,7 @@ class Alignment:
         self.results: dict[Node, Value] = {}
         self._reading, self._trace, self._runs = reading, trace, runs
         self._ancestors = _ancestors(trace)
-        computed = [value for step in trace.steps for value in step.gives]
+        computed = [value for step in trace.steps if not step.is_inside for value in step.gives]
         live = [value for value in dict.fromkeys(computed) if value in trace.depends and value in trace.live]
         given = [value for value in trace.inputs if trace.info[value].is_integer]
         self._integers = [*given, *(value for value in live if trace.info[value].is_integer)]
@@ -88,14 +88,15 @@ class Alignment:
                 self.levels[node] = choices[node][0]
         self._separate(choices)
 
-    def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Node]) -> Value | None:
+    def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Node]) -> None:
         """Find the tensor of an operator's result in float: the nearest of its shape that descends from these levels.
 
-        None where none is near: within a thousandth of the largest.
+        None is taken where none is near: within a thousandth of the largest.
         """
         pool = self._bools if exact[0].dtype is torch.bool else self._floats
         bits = [self._bits(one) for one in before if one in self.levels]
-        size = max((float(one.double().abs().max()) for one in exact if one.numel()), default=0.0)
+        finite = (one.double()[one.double().isfinite()] for one in exact)
+        size = max((float(one.abs().max()) for one in finite if one.numel()), default=0.0)
         ranked = [
             (self._distance(value, exact), value.index, value)
             for value in pool
@@ -103,10 +104,8 @@ class Alignment:
             and all(self._ancestors[value] & bit for bit in bits)
         ]
         distance, _, found = min(ranked, default=(1.0, 0, None), key=lambda one: one[:2])
-        if found is None or distance > size * 1e-3:
-            return None
-        self.results[node] = found
-        return found
+        if found is not None and distance <= size * 1e-3:
+            self.results[node] = found
 
     def cuts(self, nodes: Iterable[Node]) -> list[Value]:
         """Return the levels that were found of quantize nodes."""
@@ -149,10 +148,8 @@ class Alignment:
         return sum(1 << value.index for value in self.alike(node))
 
     def _distance(self, value: Value, exact: Sequence[torch.Tensor]) -> float:
-        found = (
-            run[value].to(torch.float64) - one.to(torch.float64) for run, one in zip(self._runs, exact, strict=True)
-        )
-        return sum(float(one.abs().mean()) if one.numel() else 0.0 for one in found)
+        pairs = [(run[value], one) for run, one in zip(self._runs, exact, strict=True) if one.numel()]
+        return sum(_apart(found.to(torch.float64), one.to(torch.float64)) for found, one in pairs)
 
     def _kept_levels(self) -> dict[Value, Value]:
         """Return for each integer tensor the first that has the same levels, and of which it is no more than a copy."""
@@ -195,6 +192,12 @@ class Alignment:
                     least = now
                     break
                 self.levels[node] = kept
+
+
+def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return the mean difference; infinities of a sign, and NaN, are alike."""
+    same = (found == wanted) | (found.isnan() & wanted.isnan())
+    return float((found - wanted).abs().masked_fill(same, 0.0).nan_to_num(torch.inf).mean())
 
 
 def _ancestors(trace: Trace) -> dict[Value, int]:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from pt2e_ci.errors import one_line
 from pt2e_ci.operators.names import name_of
-from pt2e_ci.program.trace import run, tensors_in, trace_call
+from pt2e_ci.program.trace import put_back, run, tensors_in, trace_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Caller:
     """
 
     def __init__(self, called: Trace, interpreted: Trace) -> None:
-        self.conduct = Conduct(branches=called.branches, hidden=called.exits)
+        self.conduct = Conduct(branches=[*called.branches], hidden=[*called.exits])
         self.conduct.is_its_graph = called.line == interpreted.line
         self._trace, self._program = called, called.program
         self._first: tuple[Sequence[Any], list[Any]] | None = None
@@ -131,10 +131,7 @@ class Caller:
             outputs = [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
             return [_copied(leaf) for leaf in outputs] if before else outputs
         finally:
-            with torch.no_grad():
-                for tensor, kept in before:
-                    if tensor.shape == kept.shape:
-                        tensor.copy_(kept)
+            put_back(before)
 
 
 def in_training(program: GraphModule) -> list[str]:

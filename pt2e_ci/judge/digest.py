@@ -25,7 +25,6 @@ class Digest:
         """Take in the tensors that a program gave under a label, in order."""
         for tensor in levels:
             self._empty = False
-            tensor = tensor.int_repr() if tensor.is_quantized else tensor
             self._hash.update(f"{label} {tuple(tensor.shape)}\n".encode())
             flat = tensor.reshape(-1)
             for start in range(0, flat.numel(), _CHUNK):

@@ -13,7 +13,7 @@ from pt2e_ci.errors import one_line
 from pt2e_ci.judge.alignment import Alignment
 from pt2e_ci.judge.numerics import Comparison
 from pt2e_ci.program.oracle import Exact, Sample, run_exactly
-from pt2e_ci.program.trace import tensors_in
+from pt2e_ci.program.trace import put_back, tensors_in
 from pt2e_ci.record import records
 
 if TYPE_CHECKING:
@@ -78,11 +78,17 @@ class Wrong:
             self.by_scheme[name] += int((turned(real) == got).sum())
 
     def add(
-        self, found: torch.Tensor, exact: torch.Tensor, steps: torch.Tensor, rounding: Rounding, allowed: float
+        self,
+        found: torch.Tensor,
+        exact: torch.Tensor,
+        steps: torch.Tensor,
+        rounding: Rounding,
+        allowed: float | torch.Tensor,
     ) -> None:
         """Take in levels, the exact ones, and the real numbers of steps that those were rounded from."""
         differ = found != exact
         got, right, steps = found[differ].double(), exact[differ].double(), steps.expand(exact.shape)[differ]
+        allowed = torch.as_tensor(allowed, dtype=torch.float64).expand(exact.shape)[differ]
         least = torch.minimum(got, right)
         turns = (rounding.turn, 1 - rounding.turn)  # below zero, one that cuts off turns at the other end
         distance = torch.stack([(steps - least - turn).abs() for turn in turns]).amin(0)
@@ -156,7 +162,7 @@ class Exactness:
         self._allowed = dict.fromkeys(self.levels, ARITHMETIC)
         for one in reading.operators:
             if one.output is not None and one.output.node in self.levels:
-                self._allowed[one.output.node] += _half_accumulator(one)
+                self._allowed[one.output.node] = ARITHMETIC + _half_accumulator(one)
 
     @property
     def keep_of_qdq(self) -> list[Node]:
@@ -266,9 +272,7 @@ class Exactness:
                 *given, runtime=runtime, operands=operands, keep=self.results.keys(), rounding=self.rounding
             )
         finally:
-            with torch.no_grad():  # what is no float is run as it is, and may write into the program's own
-                for tensor, kept in before:
-                    tensor.copy_(kept)
+            put_back(before)  # what is no float is run as it is, and may write into the program's own
 
     def _own(self, run: Given, exact: Exact, levels: Mapping[Node, torch.Tensor]) -> Exact:
         """Return what each operator should have made of the operands that it had."""
@@ -300,17 +304,22 @@ def _ends_in_float(operator: QuantizedOperator) -> bool:
     return operator.annotated and (operator.output is None or not operator.is_clamped)
 
 
-def _half_accumulator(operator: QuantizedOperator) -> float:
-    """Return half a unit of the accumulator in LSB of the output, for a bias that is rounded to a whole unit."""
+def _half_accumulator(operator: QuantizedOperator) -> float | torch.Tensor:
+    """Return half a unit of the accumulator in LSB of the output, for a bias that is rounded to a whole unit.
+
+    One for all, or a tensor that broadcasts against the output: one for each channel.
+    """
     output = operator.output
-    if operator.bias is None or operator.weight is None or output is None:
+    if operator.bias is None or operator.weight is None or output is None or output.grid.one is None:
         return 0.0
-    unit = 0.5
+    unit = torch.tensor(0.5 / output.grid.one[0], dtype=torch.float64)
     for _, one in operator.operands:
         if not isinstance(one.grid.scales, tuple):
             return 0.0
-        unit *= max(one.grid.scales)
-    return unit / min(output.grid.scales) if isinstance(output.grid.scales, tuple) else 0.0
+        scales = torch.tensor(one.grid.scales, dtype=torch.float64)
+        spatial = max(one.levels.dim() - 2, 0) if one.levels is not None else 0  # behind the channels
+        unit = unit * scales.reshape([-1] + [1] * spatial)
+    return unit
 
 
 def _beside(levels: torch.Tensor, node: Node, grid: Grid) -> torch.Tensor:

@@ -94,7 +94,8 @@ class Observer:
         if self._alignment is None:
             return Observed(operator, Verdict.MISSING, "there is no exact result to find it by")
         trace, places = self._trace, self._alignment.levels | self._given
-        cuts = [places.get(node) for node in self._reading.sources(operator)]
+        sources = self._reading.sources(operator)
+        cuts = [places.get(node) for node in sources]
         target = self._alignment.results.get(operator.node)
         if target is None and operator.output is not None:
             target = self._alignment.levels.get(operator.output.node)
@@ -103,7 +104,6 @@ class Observer:
             if trace.exits or trace.branches:
                 return Observed(operator, Verdict.UNSEEN, f"{(trace.exits + trace.branches)[0]} hands values to Python")
             return Observed(operator, Verdict.MISSING, f"no tensor has {what}")
-        sources = self._reading.sources(operator)
         levels = [value for node in sources for value in self._alignment.alike(node, target)]
         segment = Segment.between(trace, dict.fromkeys([*(one for one in cuts if one is not None), *levels]), target)
         constants, is_dynamic = _constants(operator, trace), bool(self._reading.runtime)

@@ -195,9 +195,11 @@ class _Follower:
         name = name_of(step.target)
         if name == "constant_pad_nd":
             args, kwargs = (*args[:2], -1), {}
+        if name == "im2col":  # which has no kernel for integers, and pads with 0: ids begin at 1 there
+            args = ((args[0] + 1).double(), *args[1:])
         moved = step.target(*args, **kwargs)
         for value, ids in zip(step.results, tensors_in(moved), strict=True):
-            self._set(value, ids)
+            self._set(value, ids.long() - 1 if name == "im2col" else ids)
         self._carry(step)
         return True
 
@@ -237,6 +239,8 @@ class _Follower:
 
     def _reduce(self, step: Step, name: str, value: Value) -> bool:
         """Elements that are all functions of one stay functions of it, whatever is made of them."""
+        if not self._ids[value].numel():
+            return False
         least, most = (_reduced(kind, self._ids[value], step) for kind in ("amin", "amax"))
         results = step.results
         if not bool((least == most).all()) or any(self._info(one).shape != least.shape for one in results[:1]):
@@ -286,7 +290,7 @@ class _Follower:
             return False
         if name.startswith("choose_qparams"):
             return True
-        if name not in _RANGES or len(step.takes) != 1:
+        if name not in _RANGES or len(step.takes) != 1 or not self._ids[data[0]].numel():
             return False
         least, most = (_reduced(kind, self._ids[data[0]], step) for kind in ("amin", "amax"))
         # Of one element it is that element, with a constant beside it, too.
@@ -337,7 +341,7 @@ class _Follower:
 
     def _in_float(self, step: Step, name: str) -> None:
         values = (*step.takes, *step.gives)
-        dtype = next(self._info(value).dtype for value in values if self._is_float(value))
+        dtype = next((self._info(value).dtype for value in values if self._is_float(value)), "integers")
         self._found.in_float.append(f"{name} on {str(dtype).removeprefix('torch.')}")
 
     def _carry(self, step: Step) -> None:

@@ -32,7 +32,7 @@ from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch.fx import GraphModule, Node
 
@@ -161,16 +161,16 @@ class _Pair:
         comparison, exactness = Comparison(), Exactness(self.reading, self.qdq, self.called, self._rounding)
         chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
         keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
-        runs = {one.label: self._run(one, caller, keep) for one in chosen}
+        runs = {id(one): self._run(one, caller, keep) for one in chosen}
         exactness.align([*runs.values()])
-        first = runs[chosen[0].label]
+        first = runs[id(chosen[0])]
         if model is not None:
             self.costs = costs(model.graph, self.reading, first.inputs, first.qdq, first.steps)
         if exactness.alignment is not None:
             self._look_beyond(exactness.alignment)
         observation = Observer(self.reading, self.called, first.values, exactness.alignment).observe()
         for one in self._inputs:
-            run = runs.pop(one.label, None) or self._run(one, caller, keep)
+            run = runs.pop(id(one), None) or self._run(one, caller, keep)
             for a, b, step in zip(run.outputs, run.qdq.outputs, run.steps, strict=True):
                 if isinstance(b, torch.Tensor):
                     comparison.add(a, b, step)
@@ -178,10 +178,12 @@ class _Pair:
             self._digest(one, run)
             self.outputs = self.outputs if any(self.outputs) else (run.qdq.outputs, [*run.outputs])
         for one in self._inputs[1:2]:
-            if _shapes(one.tensors) in self._traces and _shapes(one.tensors) == _shapes(self._inputs[0].tensors):
+            if _shapes(one.tensors) == _shapes(self._inputs[0].tensors):
                 caller.hold_trace(one.tensors)
         conduct = caller.finish(self.qdq, is_integer=not observation.left)
         conduct.keeps[:0] = _kept(self.called, self.qdq)
+        if any(before in self.qdq.inputs for step in self.qdq.steps for before, _ in step.written):
+            conduct.writes_inputs = False  # as the model does
         return Findings(
             criteria=criteria,
             reading=self.reading,
@@ -205,10 +207,18 @@ class _Pair:
             qdq = _kept_or_none(self.qdq, inputs, alignment.levels)
             if qdq is None:
                 continue
-            reference = self.called.replay(tensors_in(inputs))
-            for node, value in alignment.levels.items():
-                differ = qdq[node].to(torch.int64) != reference[value].to(torch.int64)
-                self.domains[node][name] = float(differ.double().mean()) if differ.numel() else 0.0
+            try:
+                reference = self.called.replay(tensors_in(inputs))
+            except Exception:  # where the Q/DQ program gives something: all of it is something else
+                self._note_domain(name, dict.fromkeys(alignment.levels, 1.0))
+                continue
+            differ = {node: qdq[node].long() != reference[value].long() for node, value in alignment.levels.items()}
+            shares = {node: float(one.double().mean()) if one.numel() else 0.0 for node, one in differ.items()}
+            self._note_domain(name, shares)
+
+    def _note_domain(self, name: Literal["infinite", "nan"], shares: Mapping[Node, float]) -> None:
+        for node, share in shares.items():
+            self.domains[node][name] = share
 
     def _run(self, one: InputSet, caller: Caller, keep: Sequence[Node]) -> Given:
         """Run both programs: the reference program as it is called, and as its trace is replayed."""
@@ -218,9 +228,8 @@ class _Pair:
         if shapes not in self._traces:  # a dimension is dynamic
             self._traces[shapes] = trace_call(self.called.program, one.tensors)
         line = self._traces[shapes]
-        if len(line.steps) != len(self.called.steps):
+        if [step.target for step in line.steps] != [step.target for step in self.called.steps]:
             caller.conduct.branches.append("other operators run on other shapes")
-            line = self.called
         values = line.replay(tensors_in(one.tensors))
         caller.hold_replay(outputs, values)
         steps = [_steps(grid, qdq, b) for grid, b in zip(self._grids, qdq.outputs, strict=True)]
@@ -255,7 +264,9 @@ def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 def _kept(reference: Trace, qdq: Trace) -> list[str]:
     """Name what a run of the reference program changes of its own, where the Q/DQ program does not."""
-    is_written = any(before in reference.constants for step in reference.steps for before, _ in step.written)
+    fresh = {value for step in reference.steps if name_of(step.target) == "lift_fresh" for value in step.takes}
+    own = reference.constants.keys() - fresh  # a literal is made anew by each run
+    is_written = any(before in own for step in reference.steps for before, _ in step.written)
     changed = max(_memories(reference), int(is_written))
     return [f"{changed} of its tensors"] if changed > _memories(qdq) else []
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,8 @@ class FloatModel:
 
     def calibrate(self, prepared: GraphModule, inputs: Sequence[Any]) -> None:
         """Calibrate a prepared program on inputs, and hold what it gives against the model."""
-        expected = self.graph(*inputs)
+        inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, [*inputs])
+        expected = self.graph(*copy.deepcopy(inputs))
         hooks = [
             module.register_forward_pre_hook(partial(self._look, name))
             for name, module in prepared.named_modules()
@@ -57,8 +58,12 @@ class FloatModel:
 
     def hold(self, expected: Any, found: Any) -> None:
         """Hold what a prepared program gives against what the model gives."""
-        pairs = zip(tree_flatten(expected)[0], tree_flatten(found)[0], strict=False)
-        self.lost = next((text for index, (a, b) in enumerate(pairs) if (text := _difference(index, a, b))), None)
+        leaves = tree_flatten(expected)[0], tree_flatten(found)[0]
+        if len(leaves[0]) != len(leaves[1]):
+            self.lost = f"it gives {len(leaves[1])} outputs, and not {len(leaves[0])}"
+            return
+        texts = (_difference(index, a, b) for index, (a, b) in enumerate(zip(*leaves, strict=True)))
+        self.lost = next((text for text in texts if text), None)
 
     def _look(self, name: str, module: Any, given: Any) -> None:
         """Look at what an observer is given."""

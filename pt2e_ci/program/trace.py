@@ -335,11 +335,10 @@ class _Observer(TorchDispatchMode):
         depends = self._trace.depends
         is_data = any(value in depends for value in values_in(named))
         names = {id(one): self._names.get(id(one)) for one in made}
-        unseen = [
-            one
-            for one in made
-            if (name := names[id(one)]) is None or name.index < first or (is_data and name not in depends)
-        ]
+        is_unseen = any(
+            (name := names[id(one)]) is None or name.index < first or (is_data and name not in depends) for one in made
+        )
+        unseen = made if is_unseen else []
         for one in unseen:  # worked out with numbers of Python's: what gave it says nothing
             self.name(one)
         if unseen:
@@ -467,7 +466,7 @@ def _traced(
         # Not every operator says in its schema what it changes: a batch norm in training mode does not.
         changed = [(tensor, kept) for tensor, kept in zip(own, before, strict=True) if not _is_same(tensor, kept)]
         found.state = [tensor for tensor, _ in changed]
-        _put_back(changed)
+        put_back(changed)
     return found
 
 
@@ -485,11 +484,12 @@ def run(program: GraphModule, inputs: Iterable[Any], keep: Iterable[Node], known
             leaves, layout = _flat(keeper.run(*tree_map(_copied, [*inputs])))
             outputs = [_copied(leaf) for leaf in leaves] if state else leaves
         finally:
-            _put_back(before)
+            put_back(before)
     return Run(outputs, layout, keeper.kept)
 
 
-def _put_back(changed: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def put_back(changed: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Give tensors back what they held."""
     with torch.no_grad():
         for tensor, kept in changed:
             if tensor.shape == kept.shape:

@@ -10,7 +10,7 @@ class Claim(StrEnum):
     """What is said of a reference program."""
 
     COMPUTE = "compute"
-    """Every compute operator that the quantizer annotated takes integer tensors."""
+    """Every operator that the quantizer annotated computes on integers, in sight."""
     QDQ = "qdq"
     """Every quantize and dequantize operator is spelled out in plain operators."""
 

@@ -33,6 +33,8 @@ _ONCE_FIELDS = dict.fromkeys(
     'an operator is judged on its own operands: write outcome = "inexact" and its operators, or max_lsb',
 )
 _FAR = "PQ023"
+# What operators are known for that compute in float; a reason of schema 1 has no code.
+_IN_FLOAT = ("PQ012", "PQ018", None)
 
 
 class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="outcome"):
@@ -118,6 +120,8 @@ class _Float(Expectation, frozen=True, kw_only=True, tag="float"):
 
     def exceeded_by(self, case: Case) -> str | None:
         found = sorted(case.structure.float_operators) if case.structure else []
+        if case.reason is not None and case.reason.code not in _IN_FLOAT:
+            return case.reason.text
         if self.of_quantizer or case.structure is None or found == sorted(self.float_operators):
             return None
         return f"in float are {', '.join(found) or 'none'}; known are {', '.join(self.float_operators)}"

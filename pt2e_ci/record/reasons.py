@@ -33,10 +33,10 @@ TEXTS = {
     "PQ028": "a run changes {what}, and so what the next one gives",
     "PQ029": "{what}",
     "PQ030": "a run writes into its inputs",
-    "PQ031": "{names}: {count} of {total} levels are not the exact ones, and not next to a rounding boundary",
+    "PQ031": "{names}: {count} of {total} values are not the exact ones, and not next to a rounding boundary",
     "PQ032": "output {index}: not the exact result",
     "PQ033": "a run changes what the one before gave",
-    "PQ034": "it gives other numbers with {how}",
+    "PQ034": "it fails, or gives other numbers, with {how}",
     "PQ035": "what is called is not the program's graph",
     "PQ036": "{name}: ties are rounded {found}, where they are to go {wanted}",
     # What could not be judged.

@@ -50,7 +50,7 @@ class Distance(Record, frozen=True, kw_only=True):
     Attributes:
         max, mean, differing: of all values.
         boundary: of the values that differ, how far the exact one is from the rounding boundary, at most, in LSB; None
-            where there is no telling, for it is off by more than a level.
+            where none differs.
         off: how many differ though the boundary is further away than the arithmetic's own error.
 
     """
