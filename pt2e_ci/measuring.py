@@ -19,7 +19,7 @@ from pt2e_ci.engines.delegate import Delegate
 from pt2e_ci.engines.protocol import NotTakenError, Task, load_engine
 from pt2e_ci.errors import death_reason, one_line
 from pt2e_ci.judge.numerics import Comparison
-from pt2e_ci.program.trace import tensors_in
+from pt2e_ci.program.trace import shapes_in
 from pt2e_ci.record import records
 
 if TYPE_CHECKING:
@@ -64,16 +64,12 @@ def measure(
 def _delegated(qdq: GraphModule, samples: Sequence[Sample]) -> records.Engine:
     """Hold a delegated program's outputs against the exact ones, in steps of their grids."""
     delegate, comparison = Delegate(qdq, samples[0].inputs), Comparison()
-    shapes = _shapes(samples[0])
-    for sample in (one for one in samples if _shapes(one) == shapes):  # it is lowered for these alone
+    shapes = shapes_in(samples[0].inputs)
+    for sample in (one for one in samples if shapes_in(one.inputs) == shapes):  # it is lowered for these alone
         for output, exact, step in zip(delegate.run(sample.inputs) or (), sample.outputs, sample.steps, strict=False):
             if isinstance(exact, torch.Tensor):
                 comparison.add(output, exact, step)
     return records.Engine(**structs.asdict(comparison.record()), skipped=delegate.skipped)
-
-
-def _shapes(sample: Sample) -> list[torch.Size]:
-    return [tensor.shape for tensor in tensors_in(sample.inputs)]
 
 
 def _works(reading: Reading, samples: Sequence[Sample]) -> tuple[list[Work], dict[str, str]]:

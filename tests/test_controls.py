@@ -70,7 +70,7 @@ def test_right_ones_that_are_written_otherwise_pass():
 def test_right_one_that_a_case_refuses_is_told(monkeypatch):
     monkeypatch.setitem(SPELLINGS, "add_doubles", FAULTS["add_in_float"])
     (refused,) = tried_on(select_cases(["add"])).refuse("add_doubles")
-    assert (refused.catch.case, refused.catch.outcome, refused.catch.code) == ("add", Outcome.FLOAT, "PQ012")
+    assert (refused.case, refused.outcome, refused.code) == ("add", Outcome.FLOAT, "PQ012")
 
 
 def test_fault_that_is_caught_for_another_reason_is_not_caught(monkeypatch):

@@ -65,15 +65,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A right representation that a case does not pass with."""
-
-    name: str
-    description: str
-    catch: Catch
-
-
-@dataclass(frozen=True)
 class _Prepared:
     case: Case
     qdq: GraphModule
@@ -112,19 +103,18 @@ class Controls:
             counts = _passes_upstreams_rule(case, qdq, exact, judgement)
             self._prepared.append(_Prepared(case, qdq, made.model, sets, exact, counts))
 
-    def refuse(self, name: str) -> list[Refused]:
-        """Try a right representation on every case in which it is another program than the exact one."""
-        found: list[Refused] = []
+    def refuse(self, name: str) -> list[Catch]:
+        """Try a right representation on every case where it is another program than the exact one; return the reds."""
+        found: list[Catch] = []
         for prepared in self._prepared:
             try:
                 program = SPELLINGS[name](prepared.qdq)
                 if _same_program(program, prepared.exact):
                     continue
-                judgement = self._judge(prepared, program)
-                catch = _catch(prepared.case, judgement) if judgement.case.outcome is not Outcome.PASS else None
+                catch = _catch(prepared.case, self._judge(prepared, program))
             except Exception as error:
                 catch = Catch(prepared.case.name, Outcome.ERROR, one_line(error))
-            found += [Refused(name, describe(name), catch)] if catch else []
+            found += [catch] if catch.outcome is not Outcome.PASS else []
         return found
 
     def score(self, name: str) -> Score:
@@ -142,9 +132,7 @@ class Controls:
                 judgement = self._judge(prepared, program)
                 catch = _catch(prepared.case, judgement)
                 seed = not _passes_upstreams_rule(prepared.case, prepared.qdq, program, judgement)
-            except (
-                Exception
-            ) as error:  # a program that fails is caught if its fault is to fail, and the checks' own is not
+            except Exception as error:  # caught, if to fail is the fault; the checks may fail, too
                 catch, seed = Catch(prepared.case.name, Outcome.ERROR, one_line(error), "PQ043"), True
             if caught is None and catch.code in codes(name):
                 caught = catch
@@ -191,17 +179,17 @@ def known_of_quantizer(entries: Iterable[tuple[Expectation, str]], cell: Cell) -
 
 
 def to_json(
-    scores: Sequence[Score], spellings: Mapping[str, Sequence[Refused]], failed: Sequence[Catch]
+    scores: Sequence[Score], spellings: Mapping[str, Sequence[Catch]], failed: Sequence[Catch]
 ) -> dict[str, Any]:
     """Return scores as JSON can hold them; `failed` are the cases that the exact control does not pass."""
     return {
         "exact_failed": [asdict(catch) for catch in failed],
-        "spellings": {name: [asdict(one.catch) for one in refused] for name, refused in spellings.items()},
+        "spellings": {name: [asdict(catch) for catch in refused] for name, refused in spellings.items()},
         "faults": [asdict(score) for score in scores],
     }
 
 
-def render(scores: Sequence[Score], spellings: Mapping[str, Sequence[Refused]], failed: Sequence[Catch]) -> str:
+def render(scores: Sequence[Score], spellings: Mapping[str, Sequence[Catch]], failed: Sequence[Catch]) -> str:
     """Return a table of scores for the terminal, with the totals below it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("Fault", "What is wrong", "Caught in", "Because", "Upstream's rule"):
@@ -215,9 +203,8 @@ def render(scores: Sequence[Score], spellings: Mapping[str, Sequence[Refused]], 
     console.print(table)
     for catch in failed:
         console.print(f"the exact control does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
-    for one in (one for refused in spellings.values() for one in refused):
-        catch = one.catch
-        console.print(f"{one.name} does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
+    for name, catch in ((name, catch) for name, refused in spellings.items() for catch in refused):
+        console.print(f"{name} does not pass {catch.case}: {catch.outcome}: {catch.reason}", soft_wrap=True)
     if spellings:
         passed = sum(not refused for refused in spellings.values())
         console.print(f"{len(spellings)} right ones, written otherwise: {passed} pass", soft_wrap=True)

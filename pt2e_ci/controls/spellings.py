@@ -226,33 +226,28 @@ class MaxPoolByUnfold(Spelling):
         """Pad with what never wins, unfold twice, and take the largest."""
         if not isinstance(input, Integers) or rest or kwargs:
             return self.form("max_pool2d", input, kernel_size, stride, padding, *rest, **kwargs)
-        node, (rows, columns) = self._windows(input, kernel_size, stride, padding)
-        unfolded = self.call(aten.unfold.default, self.call(aten.unfold.default, node, -2, *rows), -2, *columns)
-        return replace(input, node=self.call(aten.amax.default, unfolded, [-2, -1]))
-
-    def _windows(self, input: Integers, kernel_size: Any, stride: Any, padding: Any) -> tuple[Node, Any]:
         size, step, pad = (_pair(value) for value in (kernel_size, stride or kernel_size, padding))
         node = self.call(aten.constant_pad_nd.default, input.node, [pad[1], pad[1], pad[0], pad[0]], -(2**40))
-        return node, [*zip(size, step, strict=True)]
+        for axis in (0, 1):
+            node = self.call(aten.unfold.default, node, -2, size[axis], step[axis])
+        return replace(input, node=self.largest(node, math.prod(size)))
+
+    def largest(self, windows: Node, count: int) -> Node:
+        """Take the largest of each window, over the last two dimensions."""
+        return self.call(aten.amax.default, windows, [-2, -1])
 
 
 class MaxPoolByWhere(MaxPoolByUnfold):
     """A max pooling selects the larger of two, over and over."""
 
-    def max_pool2d(
-        self, input: Integers, kernel_size: Any, stride: Any = (), padding: Any = (0, 0), *rest: Any, **kwargs: Any
-    ) -> Integers:
+    def largest(self, windows: Node, count: int) -> Node:
         """Compare the elements of a window, one by one."""
-        if not isinstance(input, Integers) or rest or kwargs:
-            return self.form("max_pool2d", input, kernel_size, stride, padding, *rest, **kwargs)
-        node, (rows, columns) = self._windows(input, kernel_size, stride, padding)
-        unfolded = self.call(aten.unfold.default, self.call(aten.unfold.default, node, -2, *rows), -2, *columns)
-        flat = self.call(aten.flatten.using_ints, unfolded, -2, -1)
+        flat = self.call(aten.flatten.using_ints, windows, -2, -1)
         largest = self.call(aten.select.int, flat, -1, 0)
-        for index in range(1, math.prod((rows[0], columns[0]))):
+        for index in range(1, count):
             other = self.call(aten.select.int, flat, -1, index)
             largest = self.call(aten.where.self, self.call(aten.gt.Tensor, largest, other), largest, other)
-        return replace(input, node=largest)
+        return largest
 
 
 class ConvolutionByUnfold(Spelling):

@@ -205,7 +205,7 @@ def _ancestors(trace: Trace) -> dict[Value, int]:
     found = {value: 1 << value.index for value in (*trace.inputs, *trace.constants)}
     for step in trace.steps:
         bits = 0
-        for value in (*step.takes, *step.bodies, *(before for before, _ in step.written)):
+        for value in step.reads:
             bits |= found.get(value, 0)
         for value in step.gives:
             found[value] = bits | 1 << value.index

@@ -9,8 +9,8 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from pt2e_ci.errors import one_line
-from pt2e_ci.operators.names import name_of
-from pt2e_ci.program.trace import put_back, run, tensors_in, trace_call
+from pt2e_ci.operators.names import name_of, named_arguments
+from pt2e_ci.program.trace import copied, is_same, put_back, run, tensors_in, trace_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,14 +67,14 @@ class Caller:
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Call the program without gradients, and return the leaves of what it gives."""
-        given = tree_map(_copied, [*inputs])
+        given = tree_map(copied, [*inputs])
         with torch.no_grad():
             outputs = self._call(given)
         if not alike(tensors_in(given), tensors_in(inputs)):
             self.conduct.writes_inputs = True
         if self._kept and not alike(*self._kept):
             self.conduct.overwrites = True
-        copies = [_copied(leaf) for leaf in outputs]
+        copies = [copied(leaf) for leaf in outputs]
         self._kept = (outputs, copies)
         self._first = self._first or (inputs, copies)
         return copies
@@ -108,7 +108,7 @@ class Caller:
         with torch.enable_grad():
             self._hold("gradients on", tree_map(_with_gradient, [*inputs]), outputs)
         with torch.inference_mode():
-            self._hold("inference mode on", tree_map(_copied, [*inputs]), outputs)
+            self._hold("inference mode on", tree_map(copied, [*inputs]), outputs)
         for lay_out in (_transposed, _offset, _channels_last) if is_integer else ():
             given = tree_map(lay_out, [*inputs])
             if _runs(expected, given):
@@ -125,11 +125,11 @@ class Caller:
             self.conduct.differs.append(how)
 
     def _call(self, given: Sequence[Any]) -> list[Any]:
-        before = [(tensor, _copied(tensor)) for tensor in self._trace.state]
+        before = [(tensor, copied(tensor)) for tensor in self._trace.state]
         try:
             leaves = tree_flatten(self._program(*given))[0]
             outputs = [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-            return [_copied(leaf) for leaf in outputs] if before else outputs
+            return [copied(leaf) for leaf in outputs] if before else outputs
         finally:
             put_back(before)
 
@@ -138,10 +138,7 @@ def in_training(program: GraphModule) -> list[str]:
     """Name the operators of a program that work as in training: a batch norm of the batch, a dropout that drops."""
     found = []
     for node in program.graph.nodes:
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        names = [argument.name for argument in node.target._schema.arguments]
-        named = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        named = named_arguments(node)
         if named.get("training") is True or (named.get("train") is True and named.get("p") != 0):
             found.append(name_of(node.target))
     return list(dict.fromkeys(found))
@@ -150,7 +147,7 @@ def in_training(program: GraphModule) -> list[str]:
 def alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
     """Tell whether values are the same, bit by bit, NaN for NaN."""
     return len(some) == len(others) and all(
-        a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+        a.dtype == b.dtype and is_same(a, b)
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
         else type(a) is type(b) and a == b
         for a, b in zip(some, others, strict=True)
@@ -182,14 +179,13 @@ def _runs(program: Trace, inputs: Sequence[Any]) -> bool:
 
 def _transposed(value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.dim() < 2:
-        return _copied(value)
+        return copied(value)
     return value.detach().transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
 def _with_gradient(value: Any) -> Any:
-    copied = _copied(value)
-    is_float = isinstance(copied, torch.Tensor) and copied.is_floating_point()
-    return copied.requires_grad_() if is_float else copied
+    is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return copied(value).requires_grad_() if is_float else copied(value)
 
 
 def _offset(value: Any) -> Any:
@@ -202,7 +198,7 @@ def _offset(value: Any) -> Any:
 
 def _channels_last(value: Any) -> Any:
     is_image = isinstance(value, torch.Tensor) and value.dim() == 4
-    return value.detach().clone(memory_format=torch.channels_last) if is_image else _copied(value)
+    return value.detach().clone(memory_format=torch.channels_last) if is_image else copied(value)
 
 
 def _numbers(program: GraphModule) -> dict[str, Any]:
@@ -213,7 +209,3 @@ def _numbers(program: GraphModule) -> dict[str, Any]:
         for key, value in vars(module).items()
         if all(isinstance(leaf, int | float | str) for leaf in tree_flatten(value)[0])
     }
-
-
-def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_map
 
-from pt2e_ci.operators.names import name_of
+from pt2e_ci.operators.names import by_name, name_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import is_elementwise, is_moving, is_scaling, kind_of, row_of
 from pt2e_ci.program.trace import Value, tensors_in
@@ -65,7 +65,7 @@ class Segment:
             step = trace.steps[place]
             steps.add(place)
             if kind_of(step.target) is not Kind.CONSTANT:
-                waiting += [*step.takes, *step.bodies, *(before for before, _ in step.written)]
+                waiting += step.reads
         return cls(trace, target, cuts, tuple(sorted(steps)))
 
     @cached_property
@@ -230,7 +230,8 @@ class _Follower:
                 return False
             self._set(step.results[0], ids.expand(shape))
         elif data == [table]:
-            args, kwargs = tree_map(self._as_ids_of(table), (step.args, dict(step.kwargs)))
+            places = [value for value in step.takes if value != table]
+            args, kwargs = tree_map(self._as_ids_at(places), (step.args, dict(step.kwargs)))
             self._set(step.results[0], step.target(*args, **kwargs))
         else:
             return False
@@ -361,18 +362,19 @@ class _Follower:
             if value not in written:
                 self._root(value, sources)
         if written:
-            shape = self._info(next(iter(value for value in step.results if value in written), step.gives[0])).shape
-            count = torch.Size(shape).numel()
-            self._write(step, torch.arange(self._next, self._next + count).reshape(shape))
-            self._next += count
+            target = next((value for value in step.results if value in written), step.gives[0])
+            self._write(step, self._fresh(target))
             self._sources |= dict.fromkeys(written, sources)
 
     def _root(self, value: Value, sources: frozenset[Value]) -> None:
-        shape = self._info(value).shape
-        count = torch.Size(shape).numel()
-        self._set(value, torch.arange(self._next, self._next + count).reshape(shape))
-        self._next += count
+        self._set(value, self._fresh(value))
         self._sources[value] = sources
+
+    def _fresh(self, value: Value) -> torch.Tensor:
+        """Return an id of its own for each element."""
+        shape = self._info(value).shape
+        first, self._next = self._next, self._next + torch.Size(shape).numel()
+        return torch.arange(first, self._next).reshape(shape)
 
     def _write(self, step: Step, ids: torch.Tensor) -> None:
         """Set the ids of what a step gives; a write changes what shares its memory, too."""
@@ -413,14 +415,6 @@ class _Follower:
     def _as_ids(self, leaf: Any) -> Any:
         return self._id_tensor(leaf) if isinstance(leaf, Value) else leaf
 
-    def _as_ids_of(self, table: Value) -> Any:
-        def convert(leaf: Any) -> Any:
-            if not isinstance(leaf, Value):
-                return leaf
-            return self._ids[leaf] if leaf == table else self._values[leaf]
-
-        return convert
-
     def _as_ids_at(self, indices: Sequence[Value]) -> Any:
         def convert(leaf: Any) -> Any:
             if not isinstance(leaf, Value):
@@ -445,8 +439,7 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 
 def _reduced(kind: str, ids: torch.Tensor, step: Step) -> torch.Tensor:
     """Return the least or the largest id over the dimensions that a reduction goes over."""
-    names = [argument.name for argument in step.target._schema.arguments]
-    named = dict(zip(names, step.args, strict=False)) | dict(step.kwargs)
+    named = by_name(step.target, step.args, step.kwargs)
     dims, keep = named.get("dim"), bool(named.get("keepdim", False))
     dims = [*range(ids.dim())] if dims is None or dims == [] else [dims] if isinstance(dims, int) else [*dims]
     return getattr(torch, kind)(ids, dims, keep) if ids.dim() else ids

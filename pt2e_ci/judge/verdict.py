@@ -26,7 +26,7 @@ from pt2e_ci.operators.names import name_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
 from pt2e_ci.program.segments import Reading, module_of, source_of
-from pt2e_ci.program.trace import Trace, run, tensors_in, trace, trace_call
+from pt2e_ci.program.trace import Trace, run, shapes_in, tensors_in, trace, trace_call
 from pt2e_ci.record import records
 from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
@@ -259,7 +259,7 @@ def _strewn(values: tuple[float, ...], leaf: Any) -> Any:
 
 
 def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(tuple(tensor.shape) for tensor in tensors_in(inputs))
+    return tuple(shapes_in(inputs))
 
 
 def _kept(reference: Trace, qdq: Trace) -> list[str]:

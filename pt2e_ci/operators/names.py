@@ -43,8 +43,13 @@ def named_arguments(node: Node) -> dict[str, Any]:
     target, args, kwargs = call_of(node)
     if not isinstance(target, torch._ops.OpOverload):
         return {}
+    return by_name(target, args, kwargs)
+
+
+def by_name(target: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an overload by the names of its schema."""
     names = [argument.name for argument in target._schema.arguments]
-    return dict(zip(names, args, strict=False)) | kwargs
+    return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 
 def name_of(target: Any) -> str:

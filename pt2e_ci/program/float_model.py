@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
+from pt2e_ci.program.trace import copied, shapes_in, tensors_in
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,15 +44,14 @@ class FloatModel:
 
     def calibrate(self, prepared: GraphModule, inputs: Sequence[Any]) -> None:
         """Calibrate a prepared program on inputs, and hold what it gives against the model."""
-        inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, [*inputs])
-        expected = self.graph(*copy.deepcopy(inputs))
+        expected = self.graph(*tree_map(copied, [*inputs]))
         hooks = [
             module.register_forward_pre_hook(partial(self._look, name))
             for name, module in prepared.named_modules()
             if hasattr(module, "calculate_qparams")
         ]
         try:
-            found = prepared(*inputs)
+            found = prepared(*tree_map(copied, [*inputs]))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -67,8 +68,7 @@ class FloatModel:
 
     def _look(self, name: str, module: Any, given: Any) -> None:
         """Look at what an observer is given."""
-        tensors = [leaf for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)]
-        if any(tensor.is_floating_point() and not bool(tensor.isfinite().all()) for tensor in tensors):
+        if any(tensor.is_floating_point() and not bool(tensor.isfinite().all()) for tensor in tensors_in(given)):
             self.unbounded.append(name)
 
 
@@ -90,16 +90,12 @@ def _difference(index: int, expected: Any, found: Any) -> str | None:
 
 def check_shapes(inputs: Sequence[Sequence[Any]]) -> str | None:
     """Say where inputs have other shapes than the first, which a program with static shapes does not take."""
-    first = _shapes(inputs[0])
+    first = shapes_in([*inputs[0]])
     for number, others in enumerate(inputs[1:], 1):
-        for index, (a, b) in enumerate(zip(first, _shapes(others), strict=False)):
+        for index, (a, b) in enumerate(zip(first, shapes_in([*others]), strict=False)):
             if a != b:
                 return (
                     f"tensor {index} of inputs[{number}] has shape {b}, that of inputs[0] has {a}:"
                     " give inputs of one shape, or export with that dimension dynamic"
                 )
     return None
-
-
-def _shapes(inputs: Sequence[Any]) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for leaf in tree_flatten([*inputs])[0] if isinstance(leaf, torch.Tensor)]

@@ -92,6 +92,11 @@ class Step:
         return values_in((self.args, self.kwargs))
 
     @property
+    def reads(self) -> list[Value]:
+        """What its results come from: what it was given, what bodies gave, and what it changed."""
+        return [*self.takes, *self.bodies, *(before for before, _ in self.written)]
+
+    @property
     def gives(self) -> list[Value]:
         """What it gave or changed."""
         return [*self.results, *(after for _, after in self.written)]
@@ -155,7 +160,7 @@ class Trace:
         found = {value for value in self.output_values if value is not None}
         for step in reversed(self.steps):
             if any(value in found for value in step.gives):
-                found |= {*step.takes, *step.bodies, *(before for before, _ in step.written)}
+                found.update(step.reads)
         return found
 
     def results_of(self, node: Node) -> tuple[Value, ...]:
@@ -448,23 +453,23 @@ def _traced(
     """Run a program under an observer. Inputs stay as they are, and the program's own tensors are put back."""
     found = Trace(program)
     observer = _Observer(found)
-    given = tree_map(_copied, [*inputs])
+    given = tree_map(copied, [*inputs])
     found.inputs += [observer.name(tensor) for tensor in tensors_in(given)]
     found.depends.update(found.inputs)
     own = [*program.parameters(), *program.buffers()]
-    before = [_copied(tensor) for tensor in own]
+    before = [copied(tensor) for tensor in own]
     try:
         with torch.no_grad(), observer, _Leaving(observer):
             output = running(found, observer)(*given)
         leaves, found.layout = _flat(output)
         found.output_values = [observer.value_of(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
-        found.outputs = [_copied(leaf) for leaf in leaves]
+        found.outputs = [copied(leaf) for leaf in leaves]
     except Exception:
         run(program, inputs, ())  # it raises in its own words, without an observer
         raise
     finally:
         # Not every operator says in its schema what it changes: a batch norm in training mode does not.
-        changed = [(tensor, kept) for tensor, kept in zip(own, before, strict=True) if not _is_same(tensor, kept)]
+        changed = [(tensor, kept) for tensor, kept in zip(own, before, strict=True) if not is_same(tensor, kept)]
         found.state = [tensor for tensor, _ in changed]
         put_back(changed)
     return found
@@ -476,13 +481,13 @@ def run(program: GraphModule, inputs: Iterable[Any], keep: Iterable[Node], known
     What its trace, where that is known, says it changes of its own is put back, so that no run sees another.
     """
     state = known.state if known else []
-    before = [(tensor, _copied(tensor)) for tensor in state]
+    before = [(tensor, copied(tensor)) for tensor in state]
     # A value that is written later would be another one by the time that it is read.
     keeper = _Keeper(program, keep, copies=known is None or any(step.written for step in known.steps))
     with torch.no_grad():
         try:
-            leaves, layout = _flat(keeper.run(*tree_map(_copied, [*inputs])))
-            outputs = [_copied(leaf) for leaf in leaves] if state else leaves
+            leaves, layout = _flat(keeper.run(*tree_map(copied, [*inputs])))
+            outputs = [copied(leaf) for leaf in leaves] if state else leaves
         finally:
             put_back(before)
     return Run(outputs, layout, keeper.kept)
@@ -498,7 +503,8 @@ def put_back(changed: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
                 tensor.data = kept
 
 
-def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+def is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors are the same bit by bit, NaN for NaN."""
     return tensor.shape == other.shape and bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
@@ -512,7 +518,7 @@ class _Keeper(Interpreter):
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if n in self._keep:
-            self.kept[n] = _copied(value) if self._copies else value
+            self.kept[n] = copied(value) if self._copies else value
         return value
 
 
@@ -550,7 +556,8 @@ def _memory(tensor: torch.Tensor) -> int:
         return id(tensor)
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """Return a tensor of its own memory; what is no tensor stays."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
@@ -571,6 +578,11 @@ def _layout(value: Any) -> str:
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Return the tensors of a nest, in order."""
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+
+
+def shapes_in(tree: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors of a nest, in order."""
+    return [tuple(tensor.shape) for tensor in tensors_in(tree)]
 
 
 def values_in(tree: Any) -> list[Value]:
