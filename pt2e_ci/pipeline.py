@@ -54,7 +54,7 @@ class Flow:
         home: the home of the flow.
         representation: makes the reference program; None for upstream's own.
         patterns: keeps upstream's pattern graphs from one model to the next.
-        rounding: the scheme of the exact result.
+        rounding: the scheme of the exact result, in place of that of a case's criteria.
         engines: whose kernels are measured beside.
 
     """
@@ -62,7 +62,7 @@ class Flow:
     home: Home
     representation: Representation | None = None
     patterns: PatternGraphs | None = None
-    rounding: Rounding = Rounding.HALF_EVEN
+    rounding: Rounding | None = None
     engines: Sequence[str] = ()
 
     def convert(

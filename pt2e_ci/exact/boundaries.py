@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
 _LIMIT = 2**62
@@ -25,3 +25,11 @@ def beginnings(turns: Sequence[tuple[int, bool]], scale: Fraction, unit: Fractio
         integer, rest = divmod(half_steps * factor - constant, divisor)
         found.append(max(-_LIMIT, min(_LIMIT, integer if belongs and not rest else integer + 1)))
     return found
+
+
+def least(function: Callable[[int], int], level: int, low: int, high: int) -> int:
+    """Return the least integer from `low` on that a function which never falls takes to `level`; `high` if none."""
+    while low < high:
+        middle = (low + high) >> 1
+        low, high = (low, middle) if function(middle) >= level else (middle + 1, high)
+    return low

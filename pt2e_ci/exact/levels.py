@@ -6,19 +6,45 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pt2e_ci.exact.boundaries import beginnings
 from pt2e_ci.exact.schemes import Rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
     from pt2e_ci.exact.reals import Real
 
 _MANY: dict[Rounding, Callable[[torch.Tensor], torch.Tensor]] = {
     Rounding.HALF_EVEN: torch.round,
+    Rounding.HALF_UP: lambda steps: (steps + 0.5).floor(),
     Rounding.HALF_AWAY: lambda steps: steps.sign() * (steps.abs() + 0.5).floor(),
+    Rounding.FLOOR: torch.floor,
     Rounding.TRUNCATE: torch.trunc,
 }
+
+
+def beginnings_of(
+    turns: Sequence[tuple[int, bool]], scale: Fraction, affine: Sequence[tuple[Fraction, Fraction]]
+) -> torch.Tensor:
+    """Return the least integer of each level, int64, in a row for each unit and offset.
+
+    It is what `beginnings` gives: a float64 view settles nearly all, and that the others.
+    """
+    halves = torch.tensor([half_steps for half_steps, _ in turns], dtype=torch.float64)
+    ratios, shifts = (
+        torch.tensor([float(one) for one in numbers], dtype=torch.float64)[:, None]
+        for numbers in ([scale / unit / 2 for unit, _ in affine], [offset / unit for unit, offset in affine])
+    )
+    value = halves * ratios - shifts
+    error = ((halves * ratios).abs() + shifts.abs()) * 2.0**-50
+    found = (value.clamp(-(2.0**61), 2.0**61).floor() + 1).to(torch.int64)
+    unsettled = ((value - value.round()).abs() <= error) | (value.abs() >= 2.0**52)
+    for row in unsettled.any(1).nonzero().flatten().tolist():
+        columns = unsettled[row].nonzero().flatten()
+        exact = beginnings([turns[column] for column in columns.tolist()], scale, *affine[row])
+        found[row, columns] = torch.tensor(exact)
+    return found
 
 
 def to_levels(
@@ -34,12 +60,15 @@ def to_levels(
     # Far outside of the range the clamp decides, and a float64 of any size stays one.
     low, high = (bound - zero_point for bound in bounds)
     value = value.clamp(low - 2, high + 2)
-    levels = _MANY[rounding](value).to(torch.int64).contiguous()
+    if rounding is Rounding.HALF_EVEN_OF_LEVEL:
+        levels = (torch.round(value + zero_point) - zero_point).to(torch.int64).contiguous()
+    else:
+        levels = _MANY[rounding](value).to(torch.int64).contiguous()
     if steps.exact and not steps.fits_float64:
         distance = (value - rounding.turn - (value - rounding.turn).round()).abs()
         slack = (value.abs() + 1) * 2.0**-50  # the differences above are rounded, too
-        inside = (value > low - 1) & (value < high + 1)
+        inside = (value > low - 1) & (value < high + 1) & (error > 0)  # without an error a number is 0
         flat, unsettled = levels.view(-1), (inside & (distance <= error + slack)).reshape(-1)
         for index in unsettled.nonzero().flatten().tolist():
-            flat[index] = rounding.whole(steps.element(index))
+            flat[index] = rounding.whole(steps.element(index), zero_point)
     return (levels + zero_point).clamp(*bounds)

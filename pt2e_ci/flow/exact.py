@@ -24,7 +24,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
-from pt2e_ci.exact.boundaries import beginnings
+from pt2e_ci.exact.levels import beginnings_of
 from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight
 from pt2e_ci.program.segments import Between, Constant, Dequantize, Operation, Quantize, Reading
 
@@ -194,10 +194,7 @@ class IntegerRepresentation:
         scale, zero_point = Fraction(grid.one[0]), grid.one[1]
         first, last = self.level_range(value, scale, zero_point, (grid.low, grid.high))
         turns = [self.turn(level - zero_point) for level in range(first + 1, last + 1)]
-        begins = [
-            beginnings(turns, scale, unit, offset) for unit, offset in zip(value.units, value.offsets, strict=True)
-        ]
-        boundaries = self.constant(torch.tensor(begins, dtype=torch.int64))
+        boundaries = self.constant(beginnings_of(turns, scale, [*zip(value.units, value.offsets, strict=True)]))
         if value.axis is None:
             flat = self.call(aten.reshape.default, boundaries, [-1])
             packed = self.call(aten.contiguous.default, value.node)  # torch warns where it has to do so itself

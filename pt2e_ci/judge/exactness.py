@@ -15,6 +15,7 @@ from pt2e_ci.judge.numerics import Comparison
 from pt2e_ci.program.oracle import Exact, Sample, run_exactly
 from pt2e_ci.program.trace import put_back, tensors_in
 from pt2e_ci.record import records
+from pt2e_ci.record.criteria import DEFAULT, DISPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.program.segments import Grid, Levels, QuantizedOperator, Reading
     from pt2e_ci.program.trace import Run, Trace, Value
-
-ARITHMETIC = 0.01
-"""How near to a rounding boundary, in LSB, an exact value may be for a level beside it to be right: float32's error."""
+    from pt2e_ci.record.criteria import Criteria
 
 # So many ties tell a scheme from another.
 _TIES = 8
@@ -146,7 +145,9 @@ class Exactness:
 
     """
 
-    def __init__(self, reading: Reading, qdq: Trace, reference: Trace, rounding: Rounding) -> None:
+    def __init__(
+        self, reading: Reading, qdq: Trace, reference: Trace, rounding: Rounding, criteria: Criteria = DEFAULT
+    ) -> None:
         self._state = qdq.state
         self._exact: dict[int, Exact] = {}  # of the runs that are taken in first
         self.reference, self.qdq = Comparison(), Comparison()
@@ -160,10 +161,12 @@ class Exactness:
         self.alignment: Alignment | None = None
         self._reading, self._trace, self.rounding = reading, reference, rounding
         self._grids = {one.quantize.node: one.quantize.grid for one in reading.levels}
-        self._allowed = dict.fromkeys(self.levels, ARITHMETIC)
+        self._allowed: dict[Node, float | torch.Tensor] = {
+            one.quantize.node: criteria.allowed(one.name) for one in reading.levels
+        }
         for one in reading.operators:
             if one.output is not None and one.output.node in self.levels:
-                self._allowed[one.output.node] = ARITHMETIC + _half_accumulator(one)
+                self._allowed[one.output.node] = self._allowed[one.output.node] + _half_accumulator(one)
 
     @property
     def keep_of_qdq(self) -> list[Node]:
@@ -263,7 +266,7 @@ class Exactness:
         difference = (found.double() - right.double()).abs()
         same = (found == right) | (found.isnan() & right.isnan()) | (difference <= noise)
         measured.reference.add(torch.where(same, right.double(), found.double()), right.double(), step)
-        measured.wrong.off += int((~same & ~(difference <= noise + ARITHMETIC * step)).sum())
+        measured.wrong.off += int((~same & ~(difference <= noise + DISPLACEMENT * step)).sum())
 
     def _run(self, run: Given, operands: Mapping[Node, Any] | None) -> Exact:
         runtime = {node: run.qdq.kept[node] for node in self._reading.runtime}

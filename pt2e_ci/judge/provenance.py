@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 _RANGES = frozenset("amin amax aminmax min max".split())
 _REDUCTIONS = _RANGES | frozenset("sum mean any all prod".split())
-_TABLES = frozenset("index index_select gather embedding take".split())
+TABLES = frozenset("index index_select gather embedding take".split())
+"""What looks a table up, or picks from one."""
+
 _PLACING = frozenset("index_put index_copy scatter masked_scatter".split())
 _NONE = frozenset[Value]()
 
@@ -74,6 +76,13 @@ class Segment:
         read = {value for place in self.steps for value in self.trace.steps[place].takes} | {self.target}
         return frozenset(read & {*self.trace.inputs}) - {*self.cuts}
 
+    @cached_property
+    def beginnings(self) -> frozenset[Value]:
+        """What the operators take that none of them gives."""
+        steps = [self.trace.steps[place] for place in self.steps]
+        given = {value for step in steps for value in step.gives}
+        return frozenset(value for step in steps for value in step.reads if value not in given)
+
 
 @dataclass
 class Provenance:
@@ -85,6 +94,8 @@ class Provenance:
         around: the program's inputs that the target reads around the cuts.
         dtypes: the float dtypes on the way from integers to the target.
         float_steps, integer_steps: the places in the line of what computes, in float and on integers.
+        ids: of each element of the target, the number of the element that it is a function of.
+        roots: the tensors whose elements have numbers of their own, each with its first.
 
     """
 
@@ -94,6 +105,8 @@ class Provenance:
     dtypes: set[torch.dtype] = field(default_factory=set)
     float_steps: list[int] = field(default_factory=list)
     integer_steps: list[int] = field(default_factory=list)
+    ids: torch.Tensor | None = None
+    roots: list[tuple[int, Value]] = field(default_factory=list)
 
 
 def provenance(
@@ -161,6 +174,7 @@ class _Follower:
         target = self._segment.target
         if target in self._ranges:
             self._found.in_float.append("a range of floats")
+        self._found.ids = self._ids.get(target)
         self._found.around = (self._sources.get(target, _NONE) & frozenset(self._trace.inputs)) - {*self._segment.cuts}
         return self._found
 
@@ -180,7 +194,7 @@ class _Follower:
         elif (
             (is_moving(step.target) and self._move(step))
             or self._place(step, name)
-            or (name in _TABLES and self._look_up(step, name, data))
+            or (name in TABLES and self._look_up(step, name, data))
             or (name in _REDUCTIONS and len(step.takes) == 1 and self._reduce(step, name, data[0]))
             or ((is_elementwise(name) or kind_of(step.target) is Kind.QDQ) and self._combine(step, name, given, data))
         ):
@@ -332,7 +346,7 @@ class _Follower:
         is_work = name == self._operator and (
             (row is not None and row.kind in (Kind.ACTIVATION, Kind.JOIN, Kind.POOLING)) or self._is_of_two(step)
         )
-        is_table = name in _TABLES or name in _PLACING or is_moving(step.target) or kind_of(step.target) is Kind.QDQ
+        is_table = name in TABLES or name in _PLACING or is_moving(step.target) or kind_of(step.target) is Kind.QDQ
         if is_work or not (is_scaling(name) or is_table):
             self._in_float(step, name)
 
@@ -367,6 +381,7 @@ class _Follower:
             self._sources |= dict.fromkeys(written, sources)
 
     def _root(self, value: Value, sources: frozenset[Value]) -> None:
+        self._found.roots.append((self._next, value))
         self._set(value, self._fresh(value))
         self._sources[value] = sources
 

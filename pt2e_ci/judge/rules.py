@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pt2e_ci.exact.schemes import Rounding
-from pt2e_ci.operators.row import Kind
+from pt2e_ci.operators.row import Kind as OperatorKind
 from pt2e_ci.operators.rows import family_of
 from pt2e_ci.record.criteria import Claim, Criteria
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
-from pt2e_ci.record.records import Verdict
+from pt2e_ci.record.records import Kind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from torch.fx import Node
 
     from pt2e_ci.judge.conduct import Conduct
     from pt2e_ci.judge.exactness import Exactness, Measured
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
     from pt2e_ci.judge.observation import Observation, Observed
     from pt2e_ci.program.float_model import FloatModel
     from pt2e_ci.program.segments import QuantizedOperator, Reading
-    from pt2e_ci.record.records import Reason
+    from pt2e_ci.record.records import Evidence, Reason
+
+# So near to a boundary, in LSB, a value is on it.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Findings:
         reading: the Q/DQ program.
         observation: what its operators compute with in the reference program.
         comparison: how far the two are apart, end to end.
-        exactness: how far each operator is from the exact result.
+        exactness: how far each operator is from the exact result, on samples.
+        evidence: what was decided of each for all its inputs, by its quantize node, or its own.
         conduct: how the reference program behaves.
         model: the float model that it was made of; None where that is not known.
         training: the operators that work as in training.
@@ -53,6 +59,7 @@ class Findings:
     observation: Observation
     comparison: Comparison
     exactness: Exactness
+    evidence: Mapping[Node, Evidence]
     conduct: Conduct
     model: FloatModel | None
     training: list[str]
@@ -76,6 +83,21 @@ class Findings:
         for operator in self.reading.operators:
             if operator.node in self.exactness.results:
                 yield operator.name, self.exactness.results[operator.node]
+
+    def decided(self) -> Iterator[tuple[str, Evidence]]:
+        """Yield what was decided of each operator, by name."""
+        for one in self.reading.levels:
+            if one.quantize.node in self.evidence:
+                yield one.name, self.evidence[one.quantize.node]
+        for operator in self.reading.operators:
+            if operator.node in self.evidence:
+                yield operator.name, self.evidence[operator.node]
+
+    def refuted(self) -> Iterator[tuple[str, Evidence]]:
+        """Yield what an input of the program shows to be wrong."""
+        for name, evidence in self.decided():
+            if evidence.kind is Kind.REFUTED and evidence.witness is not None:
+                yield name, evidence
 
 
 Finding = tuple[Outcome, "Reason"]
@@ -188,6 +210,9 @@ def near_the_exact_result(found: Findings) -> Finding | None:
     allowed = found.criteria.lsb
     if found.is_blind:
         return None
+    for name, evidence in found.refuted():
+        if evidence.displacement > allowed:
+            return Outcome.MISMATCH, reason("PQ023", name=name, found=evidence.displacement, allowed=allowed)
     for name, measured in found.measured():
         if measured.reference.max_lsb > allowed:
             return Outcome.MISMATCH, reason("PQ023", name=name, found=measured.reference.max_lsb, allowed=allowed)
@@ -213,11 +238,16 @@ def exact(found: Findings) -> Finding | None:
     """Require each operator to give the exact result, but where that is next to a rounding boundary."""
     if found.is_blind:
         return None
+    refuted = dict(found.refuted())
+    if refuted:
+        name, evidence = max(refuted.items(), key=lambda item: item[1].displacement)
+        return Outcome.INEXACT, reason("PQ031", names=", ".join(refuted), what=f"{name}: {deviation(evidence)}")
     off = {name: measured for name, measured in found.measured() if measured.wrong.off}
     if off:
         count = sum(measured.wrong.off for measured in off.values())
         total = sum(measured.reference.compared for measured in off.values())
-        return Outcome.INEXACT, reason("PQ031", names=", ".join(off), count=count, total=total)
+        what = f"{count} of {total} values are not the exact ones, and not next to a rounding boundary"
+        return Outcome.INEXACT, reason("PQ031", names=", ".join(off), what=what)
     beside = [index for index, output in enumerate(found.exactness.outputs) if output.wrong.off]
     if beside:
         return Outcome.INEXACT, reason("PQ032", index=beside[0])
@@ -226,12 +256,31 @@ def exact(found: Findings) -> Finding | None:
 
 def ties_as_declared(found: Findings) -> Finding | None:
     """Require ties to go where the scheme has them, where there are enough to tell."""
+    scheme = found.exactness.rounding
+    for name, evidence in found.decided():
+        if evidence.wrong and evidence.displacement < _TIE and evidence.schemes and scheme not in evidence.schemes:
+            known = " or ".join(evidence.schemes)
+            return Outcome.INEXACT, reason("PQ036", name=name, found=known, wanted=scheme.value)
     declared = {Rounding.HALF_EVEN: "to even", Rounding.HALF_AWAY: "away from zero"}.get(found.exactness.rounding)
     for name, measured in () if found.is_blind or declared is None else found.measured():
         scheme = measured.wrong.scheme
         if scheme is not None and scheme != declared:
             return Outcome.INEXACT, reason("PQ036", name=name, found=scheme, wanted=declared)
     return None
+
+
+def known_well_enough(found: Findings) -> Finding | None:
+    """Require what is said of each operator to be known as well as is asked for."""
+    wanted = Kind(found.criteria.evidence)
+    decided = {name: evidence for name, evidence in found.decided() if evidence.kind is not Kind.REFUTED}
+    weak = {name: evidence for name, evidence in decided.items() if evidence.kind.rank > wanted.rank}
+    if wanted is not Kind.TESTED and not decided:
+        return Outcome.INEXACT, reason("PQ037", names="nothing", kind=wanted.value, why="its operators were not decided")
+    if not weak:
+        return None
+    name, evidence = next(iter(weak.items()))
+    why = f"{name} is {evidence.kind}: {evidence.why}"
+    return Outcome.INEXACT, reason("PQ037", names=", ".join(weak), kind=wanted.value, why=why)
 
 
 def computes_in_integers(found: Findings) -> Finding | None:
@@ -279,7 +328,7 @@ RULES: tuple[Callable[[Findings], Finding | None], ...] = (
     *(deterministic, stateless, leaves_inputs, same_dtypes, same_everywhere, its_own_graph),
     *(found_again, near_the_exact_result, on_the_grid),
     *(computes_in_integers, in_sight, requantizes_as_meant, spells_out_qdq),
-    *(exact, ties_as_declared),
+    *(exact, ties_as_declared, known_well_enough),
 )
 """The rules. The worst finding decides, and of findings as bad the first."""
 
@@ -292,6 +341,8 @@ def decide(found: Findings) -> tuple[Outcome, Reason | None, list[Reason]]:
     void, findings = ([one for rule in rules if (one := rule(found)) is not None] for rules in (FIRST, RULES))
     worst = max(findings, key=lambda finding: finding[0].rank, default=(Outcome.PASS, None))
     outcome, why = void[0] if void else worst
+    if outcome in found.criteria.allow:
+        outcome = Outcome.PASS
     notes = [note for _, note in (*void, *findings) if note is not why]
     said = [*_says_less(found)]
     if why is None and said:
@@ -333,8 +384,17 @@ def _placed(operator: QuantizedOperator) -> str:
 
 
 def _is_activation(operator: QuantizedOperator) -> bool:
-    return operator.row is not None and operator.row.kind is Kind.ACTIVATION
+    return operator.row is not None and operator.row.kind is OperatorKind.ACTIVATION
 
 
 def _families(names: Iterable[str]) -> Counter[str]:
     return Counter(family_of(name) for name in names)
+
+
+def deviation(evidence: Evidence) -> str:
+    """Say what of an operator is not exact: of how many values, on which side, and by how much."""
+    sides = [(evidence.low, "low"), (evidence.high, "high")]
+    counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
+    size = f"up to {evidence.displacement:.3g} LSB beyond a rounding boundary"
+    how = f"{evidence.schemes[0]}: " if len(evidence.schemes) == 1 else ""
+    return f"{how}of {evidence.values:,} {evidence.domain} {counts}, {size}"

@@ -17,6 +17,7 @@ from pt2e_ci.judge.alignment import frontier
 from pt2e_ci.judge.conduct import Caller, in_training
 from pt2e_ci.judge.cost import costs
 from pt2e_ci.judge.digest import Digest
+from pt2e_ci.judge.evidence import gather
 from pt2e_ci.judge.exactness import Exactness, Given
 from pt2e_ci.judge.listing import listing
 from pt2e_ci.judge.numerics import Comparison
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from pt2e_ci.judge.alignment import Alignment
+    from pt2e_ci.judge.exactness import Measured
     from pt2e_ci.program.float_model import FloatModel
     from pt2e_ci.program.oracle import Sample
     from pt2e_ci.program.segments import Grid, QuantizedOperator
@@ -89,7 +91,7 @@ def judge(
     criteria: Criteria = DEFAULT,
     *,
     model: FloatModel | None = None,
-    rounding: Rounding = Rounding.HALF_EVEN,
+    rounding: Rounding | None = None,
 ) -> Judgement:
     """Run both programs on every input set, and judge the reference program's operators on their own operands.
 
@@ -99,12 +101,12 @@ def judge(
         inputs: what both are run on; the first is what the Q/DQ program was calibrated on.
         criteria: what the reference program is held to.
         model: the float model that the Q/DQ program was made of; None where that is not known.
-        rounding: the scheme of the exact result.
+        rounding: the scheme of the exact result, in place of that of the criteria.
 
     Raises what a program raises, and `ProgramError`.
 
     """
-    pair = _Pair(qdq, reference, inputs, rounding)
+    pair = _Pair(qdq, reference, inputs, rounding or criteria.rounding)
     found = pair.measure(criteria, model)
     outcome, reason, notes = decide(found)
     reading, exactness, observation = pair.reading, found.exactness, found.observation
@@ -116,7 +118,7 @@ def judge(
         notes=notes,
         stage=Stage.JUDGE if outcome is Outcome.ERROR else None,
         structure=_structure(pair, observation),
-        operators=_operators(pair, exactness, observation),
+        operators=_operators(pair, exactness, observation, found.evidence),
         unquantized=[_unquantized(one) for one in reading.unquantized],
         costs=pair.costs[1],
         numerics=records.Numerics(
@@ -158,7 +160,8 @@ class _Pair:
     def measure(self, criteria: Criteria, model: FloatModel | None) -> Findings:
         """Run both programs on every input set."""
         caller = Caller(self.called, self.interpreted)
-        comparison, exactness = Comparison(), Exactness(self.reading, self.qdq, self.called, self._rounding)
+        comparison = Comparison()
+        exactness = Exactness(self.reading, self.qdq, self.called, self._rounding, criteria)
         chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
         keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
         runs = {id(one): self._run(one, caller, keep) for one in chosen}
@@ -169,6 +172,7 @@ class _Pair:
         if exactness.alignment is not None:
             self._look_beyond(exactness.alignment)
         observation = Observer(self.reading, self.called, first.values, exactness.alignment).observe()
+        evidence = self._decide(exactness.alignment, first, criteria)
         for one in self._inputs:
             run = runs.pop(id(one), None) or self._run(one, caller, keep)
             for a, b, step in zip(run.outputs, run.qdq.outputs, run.steps, strict=True):
@@ -190,12 +194,20 @@ class _Pair:
             observation=observation,
             comparison=comparison,
             exactness=exactness,
+            evidence=evidence,
             conduct=conduct,
             model=model,
             training=in_training(self.reading.program),
             qdq_left=(_qdq_in(self.qdq), _qdq_in(self.called)),
             dtypes=_other_dtypes(self.qdq, self.called),
         )
+
+    def _decide(self, alignment: Alignment | None, first: Given, criteria: Criteria) -> dict[Node, records.Evidence]:
+        """Decide each operator for all its inputs; what looks at values on the way cannot be."""
+        if alignment is None or self.called.branches or self.called.exits:
+            return {}
+        given = (self.reading, self.called, first.values, alignment)
+        return gather(*given, first.inputs, criteria, self._rounding)
 
     def _look_beyond(self, alignment: Alignment) -> None:
         """Compare levels where inputs have infinities, or NaN."""
@@ -320,7 +332,9 @@ def _structure(pair: _Pair, observation: Observation) -> records.Structure:
     )
 
 
-def _operators(pair: _Pair, exactness: Exactness, observation: Observation) -> list[records.Operator]:
+def _operators(
+    pair: _Pair, exactness: Exactness, observation: Observation, evidence: Mapping[Node, records.Evidence]
+) -> list[records.Operator]:
     """Return an entry for each quantized operator, in order, whether it ends in levels or stays float."""
     reading = pair.reading
     quantized = {one.node: one for one in reading.operators}
@@ -333,16 +347,28 @@ def _operators(pair: _Pair, exactness: Exactness, observation: Observation) -> l
         entry = _entry(one.name, own, node.name, quantized.get(own), observed.get(own))
         grid = one.quantize.grid
         numbers = {"qdq": measured.qdq.distance(), "reference": measured.distance(), "cost": pair.costs[0].get(node)}
+        known = {"evidence": _known(evidence.get(node), measured)}
         used = {"used": len(measured.used), "available": grid.high - grid.low + 1} if measured.used else {}
-        found.append((order[node], structs.replace(entry, **numbers, **used, domains=pair.domains.get(node, {}))))
+        found.append((order[node], structs.replace(entry, **numbers, **used, **known, domains=pair.domains.get(node, {}))))
     ended = {one.before.node for one in reading.levels if one.before}
     for operator in reading.operators:
         if operator.node not in ended:
             entry = _entry(operator.name, operator.node, None, operator, observed.get(operator.node))
             if operator.node in exactness.results:
-                entry = structs.replace(entry, reference=exactness.results[operator.node].distance())
+                result = exactness.results[operator.node]
+                known = {"evidence": _known(evidence.get(operator.node), result)}
+                entry = structs.replace(entry, reference=result.distance(), **known)
             found.append((order[operator.node], entry))
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+
+
+def _known(evidence: records.Evidence | None, measured: Measured) -> records.Evidence:
+    """Return what is known of an operator: where nothing was decided, on how many values it was compared."""
+    compared = measured.reference.compared
+    if evidence is None:
+        why = "what it does was looked at out of sight, or it was not found"
+        return records.Evidence(kind=records.Kind.TESTED, domain="samples", values=compared, why=why)
+    return evidence if evidence.values else structs.replace(evidence, values=compared)
 
 
 def _entry(

@@ -113,6 +113,36 @@ def run_exactly(
     return runner.exact
 
 
+def work_out(reading: Reading, target: Node, given: Mapping[Node, Any], passed: Collection[Node] = ()) -> Any:
+    """Work out what a node of a Q/DQ program gives, where other nodes give what they are given here.
+
+    Args:
+        reading: the program.
+        target: the node.
+        given: what nodes give, for one on each way to the target: `Real` is computed with exactly, all else as it is.
+        passed: the nodes that leave what they take as it is.
+
+    Raises:
+        NoExactFormError: an operator on the way has no exact form, or the program's input is reached.
+
+    """
+    runner = _Runner(reading, {}, {}, (), Rounding.HALF_EVEN)
+    runner.env.update(given)
+    waiting, needed = [target], set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node not in needed and node not in given:
+            needed.add(node)
+            waiting += node.all_input_nodes
+    for node in (one for one in reading.items if one in needed):
+        if node.op == "placeholder":
+            raise NoExactFormError(f"what depends on {node.name} around its operands")
+        runner.env[node] = runner.env[node.all_input_nodes[0]] if node in passed else runner.run_node(node)
+    if runner.exact.approximated:
+        raise NoExactFormError(", ".join(dict.fromkeys(runner.exact.approximated)))
+    return runner.env[target]
+
+
 class _Runner(Interpreter):
     """Goes through the items of a reading with `Real` where a program has float tensors."""
 

@@ -575,6 +575,15 @@ def _layout(value: Any) -> str:
     return str(value)
 
 
+def filled(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """Put what a function makes of them in place of the leaves of tuples, lists and dicts: a step's arguments are those."""
+    if isinstance(tree, tuple | list):
+        return type(tree)([filled(one, function) for one in tree])
+    if isinstance(tree, dict):
+        return {key: filled(one, function) for key, one in tree.items()}
+    return function(tree)
+
+
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Return the tensors of a nest, in order."""
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+
+from pt2e_ci.exact.schemes import Rounding
+
+DISPLACEMENT = 0.01
+"""How far beyond a rounding boundary, in LSB, a value may be and pass: float32's own error. Half an accumulator is
+allowed beside, where a bias is no whole number of them."""
+
+DISPLACEMENTS: Mapping[str, float] = MappingProxyType({"input": 0.001})
+"""The same by operator, where it is another: what a program is given is divided once, and rounded."""
 
 
 class Claim(StrEnum):
@@ -22,16 +33,41 @@ class Criteria:
     Attributes:
         claims: what it must do.
         annotated: the compute operators that the quantizer must annotate; one at least where none is named.
-        lsb: how far an operator's levels may be from what its own operands should have given, and still be called
-            inexact and no mismatch, in steps of its grid.
+        displacement: how far beyond a rounding boundary an operator's values may be and pass, in LSB.
+        displacements: the same by operator, where it is another.
+        lsb: how far they may be and be called inexact, and no mismatch, in LSB.
+        evidence: how well that must be known: ``proved``, ``partly`` or ``tested``.
         arithmetic: what accumulators may become levels in; anything where none is named.
+        rounding: how a real number becomes a level.
+        allow: the outcomes that pass all the same: ``inexact``.
 
     """
 
     claims: tuple[Claim, ...] = (Claim.COMPUTE,)
     annotated: tuple[str, ...] = ()
+    displacement: float = DISPLACEMENT
+    displacements: Mapping[str, float] = field(default_factory=lambda: DISPLACEMENTS)
     lsb: float = 1
+    evidence: str = "tested"
     arithmetic: tuple[str, ...] = ()
+    rounding: Rounding = Rounding.HALF_EVEN
+    allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse words that nothing is called.
+
+        Raises:
+            ValueError: which, and what to write.
+
+        """
+        if self.evidence not in ("proved", "partly", "tested"):
+            raise ValueError(f"evidence is {self.evidence!r}: write 'proved', 'partly' or 'tested'")
+        if not set(self.allow) <= {"inexact"}:
+            raise ValueError(f"allow is {', '.join(self.allow)}: 'inexact' is all that can be allowed")
+
+    def allowed(self, operator: str) -> float:
+        """Return the displacement that an operator may have."""
+        return self.displacements.get(operator, self.displacement)
 
 
 DEFAULT = Criteria()

@@ -196,6 +196,145 @@ class Verdict(StrEnum):
     MISSING = "missing"
 
 
+class Kind(StrEnum):
+    """How well what is said of an operator is known, from best to worst."""
+
+    PROVED = "proved"
+    """It is right for every input, but for what is nearer to a rounding boundary than the criteria's displacement."""
+    PARTLY = "partly"
+    """A part of it is."""
+    TESTED = "tested"
+    """It was compared on samples."""
+    REFUTED = "refuted"
+    """It is not right: values are known that show it."""
+
+    @property
+    def rank(self) -> int:
+        """How far it is from a proof."""
+        return [*Kind].index(self)
+
+
+class Witness(Record, frozen=True, kw_only=True):
+    """An input of the whole program on which an operator is wrong.
+
+    Attributes:
+        inputs: its float tensors, flat; None where they are too large to be written down.
+        seed: what they were drawn with, if they were; see `pt2e_ci.judge.deciding.witness.draw`.
+        changed: tensor, place and value of what is not 0 in them, where they are too large and were not drawn.
+        element: the place in the operator's flattened result.
+        got, exact: the level that the program gives there, and the exact one.
+        program: what the program works out for that element, from its accumulator, or its operands, on.
+        due: what exact arithmetic does.
+
+    """
+
+    inputs: list[list[float]] | None = None
+    seed: int | None = None
+    changed: list[tuple[int, int, float]] = []
+    element: Count
+    got: int
+    exact: int
+    program: list[tuple[str, str]] = []
+    due: list[tuple[str, str]] = []
+
+
+class Rescale(Record, frozen=True, kw_only=True):
+    """What is to become of an accumulator, in rationals as ``3/4``, and a digest of what does.
+
+    Attributes:
+        units, offsets: what one accumulator stands for and what is added, for each kind of element.
+        least, most: the accumulators that each can reach.
+        scale, zero_point: of the result.
+        first, last: the least and the largest level that it can have.
+        rounding: the scheme that is due.
+        off: kind, level and accumulator of each boundary that is elsewhere than it should be.
+        digest: of all boundaries, as they are.
+
+    """
+
+    units: list[str]
+    offsets: list[str]
+    least: list[int]
+    most: list[int]
+    scale: str
+    zero_point: int
+    first: int
+    last: int
+    rounding: Rounding
+    off: list[tuple[int, int, int]] = []
+    digest: Digest
+
+
+class Pairs(Record, frozen=True, kw_only=True):
+    """What is to become of pairs of levels, or of levels, and a digest of what does.
+
+    Attributes:
+        operator: ``add``, ``sub``, ``mul``, or ``same`` for one operand whose real number stays.
+        scales, zero_points: of the operands, as rationals.
+        lows, highs: their least and largest levels.
+        bounds: the real numbers that an activation holds the result to; None where it does not.
+        scale, zero_point, low, high: of the result.
+        rounding: the scheme that is due.
+        off: the levels of the operands, and that of the result, where it is another than it should be.
+        digest: of all levels, as they are, operands counting up, the last one fastest.
+
+    """
+
+    operator: Literal["add", "sub", "mul", "same"]
+    scales: list[str]
+    zero_points: list[int]
+    lows: list[int]
+    highs: list[int]
+    bounds: tuple[str | None, str | None] = (None, None)
+    scale: str
+    zero_point: int
+    low: int
+    high: int
+    rounding: Rounding
+    off: list[list[int]] = []
+    digest: Digest
+
+
+class Evidence(Record, frozen=True, kw_only=True):
+    """How well what is said of an operator is known.
+
+    Attributes:
+        kind: in a word.
+        domain: what it was decided on: accumulators, pairs of levels, levels, floats, windows; or samples.
+        values: how many of them there are.
+        wrong: how many of them are not exact; of these are
+        low, high: so many below, and above what they should be.
+        displacement: how far, in LSB, the real number of one is from where its level would be right, at most.
+        schemes: the rounding schemes that explain all of them; several, where they cannot be told apart.
+        why: why not all of it is proved.
+        proved: which part of it is, all the same.
+        chance: the probability, at most, that a difference in an element was missed.
+        witness: an input of the whole program that shows that it is wrong; without one it is wrong unless unreachable.
+        rescale, pairs: what is needed to decide it again.
+
+    """
+
+    kind: Kind
+    domain: str
+    values: Count
+    wrong: Count = 0
+    low: Count = 0
+    high: Count = 0
+    displacement: Size = 0
+    schemes: list[str] = []
+    why: str | None = None
+    proved: str | None = None
+    chance: Share = 0
+    witness: Witness | None = None
+    rescale: Rescale | None = None
+    pairs: list[Pairs] = []
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no value differs at all."""
+        return self.kind is Kind.PROVED and not self.wrong
+
+
 class Operator(Record, frozen=True, kw_only=True):
     """A quantized operator of the Q/DQ program.
 
@@ -216,6 +355,7 @@ class Operator(Record, frozen=True, kw_only=True):
         domains: the share of its levels that are not the Q/DQ program's where inputs have infinities, or NaN.
         used: how many of its levels occurred.
         available: how many there are.
+        evidence: how well what is said of it is known; None in a report of before.
 
     """
 
@@ -234,6 +374,7 @@ class Operator(Record, frozen=True, kw_only=True):
     domains: dict[Literal["infinite", "nan"], Share] = {}
     used: Count | None = None
     available: Count | None = None
+    evidence: Evidence | None = None
 
 
 class Unquantized(Record, frozen=True, kw_only=True):

@@ -1,0 +1,351 @@
+"""Each quantized operator, decided for all its inputs: a segment in, what was found out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+
+from pt2e_ci.exact.reals import NoExactFormError
+from pt2e_ci.judge.deciding import contraction, selection
+from pt2e_ci.judge.deciding.combinations import Combinations
+from pt2e_ci.judge.deciding.contraction import Lift
+from pt2e_ci.judge.deciding.counterexample import Aim, Trial
+from pt2e_ci.judge.deciding.elements import Elements, UndecidedError
+from pt2e_ci.judge.deciding.floats import InputQuantize
+from pt2e_ci.judge.deciding.requantization import Requantization
+from pt2e_ci.judge.deciding.specification import Accumulators, Specification
+from pt2e_ci.judge.provenance import Segment, provenance
+from pt2e_ci.operators.row import Rule
+from pt2e_ci.record.criteria import DISPLACEMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch.fx import Node
+
+    from pt2e_ci.exact.schemes import Rounding
+    from pt2e_ci.judge.alignment import Alignment
+    from pt2e_ci.judge.deciding.counterexample import Shown
+    from pt2e_ci.judge.deciding.tally import Tally
+    from pt2e_ci.program.segments import Levels, QuantizedOperator, Reading
+    from pt2e_ci.program.trace import Trace, Value
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found of one operator.
+
+    Attributes:
+        domain: what it was decided on, in words.
+        tally: what is not exact of all there is; None where that was not decided.
+        schemes: the rounding schemes that explain it; those that cannot be told apart here are all named.
+        why: why not all of it is decided.
+        proved: what of it is decided all the same, in words.
+        shown: levels of its operands on which it is wrong.
+        trial: the operator, to be tried on other levels; None for the input's quantize.
+        chance: the probability, at most, that a wrong element went unnoticed.
+        requantization, combinations, floats: what decided it, for each way of deciding.
+
+    """
+
+    domain: str = ""
+    tally: Tally | None = None
+    schemes: tuple[str, ...] = ()
+    why: str | None = None
+    proved: str | None = None
+    shown: Shown | None = None
+    trial: Trial | None = None
+    chance: float = 0.0
+    requantization: Requantization | None = None
+    combinations: Combinations | None = None
+    floats: tuple[InputQuantize, Value] | None = None
+
+
+class Decider:
+    """Decides the operators of a reference program.
+
+    Args:
+        reading: the Q/DQ program.
+        trace: the reference program.
+        values: all its tensors of a run.
+        alignment: which of them are which.
+        rounding: the scheme that is due.
+        displacement: the displacement that is allowed for the arithmetic, in LSB.
+
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        trace: Trace,
+        values: Mapping[Value, torch.Tensor],
+        alignment: Alignment,
+        rounding: Rounding,
+        displacement: float = DISPLACEMENT,
+    ) -> None:
+        self._reading, self._trace, self._values = reading, trace, values
+        self._alignment, self._rounding, self._allowed = alignment, rounding, displacement
+
+    def levels(self, one: Levels) -> list[Decision]:
+        """Decide what gives a quantize node its levels: each tensor that has them."""
+        node = one.quantize.node
+        if node not in self._alignment.levels:
+            return []
+        return [self._decide(one, target) for target in self._own(one)]
+
+    def result(self, operator: QuantizedOperator) -> Decision | None:
+        """Decide the contraction of an operator whose result stays in float."""
+        target = self._alignment.results.get(operator.node)
+        if target is None:
+            return None
+        why = "its result stays in float" if not self._reading.runtime else "its scales are found at run time"
+        try:
+            asked = Specification.of_result(self._reading, operator)
+            if asked.rule is not Rule.CONTRACTION:
+                return Decision(why=why)
+            found = _Contraction(self, asked, target).compared()
+        except UndecidedError as error:
+            return Decision(why=f"{why}, and {error}")
+        if len(found.differs):
+            return Decision(why=f"{why}; {len(found.differs)} of {len(found.shift)} accumulators are another map")
+        return Decision(why=why, proved="its contraction", chance=found.chance)
+
+    def _own(self, one: Levels) -> list[Value]:
+        """Return the tensors that have a node's levels and are worked out from its operands, copies of others left out.
+
+        Each consumer may quantize for itself: what is right of one tensor need not be so of another.
+        """
+        node = one.quantize.node
+        before = [self._alignment.alike(source) for source in self._reading.levels_before(node)]
+        before = before or [self._trace.inputs]
+        found: list[Value] = []
+        for value in sorted(self._alignment.alike(node), key=lambda value: value.index):
+            cuts = [one for some in before for one in some]
+            reached = Segment.between(self._trace, [*cuts, *found], value).beginnings
+            is_own = all(any(one in reached for one in some) for some in before)
+            if value == self._alignment.levels[node] or (is_own and value in self._trace.live):
+                found += [value] if not any(one in reached for one in found) else []
+        return found
+
+    def _decide(self, one: Levels, target: Value) -> Decision:
+        trial: Trial | None = None
+        try:
+            if one.before is None and self._is_given(one):
+                return self._input(one, target)
+            asked = Specification.of_levels(self._reading, one)
+            trial = self.trial(asked, target)
+            return self._by_rule(trial, asked)
+        except UndecidedError as error:
+            why = str(error)
+        try:
+            shown = trial.search(trial.drawn()) if trial else None
+        except (UndecidedError, NoExactFormError):
+            shown = None
+        return Decision(why=why, shown=shown, trial=trial)
+
+    def _is_given(self, one: Levels) -> bool:
+        return not self._reading.levels_before(one.quantize.node)
+
+    def _input(self, one: Levels, target: Value) -> Decision:
+        inputs = [value for value in self._trace.origins.get(target, ()) if value in self._trace.inputs]
+        if len(inputs) != 1:
+            raise UndecidedError("it is worked out from several inputs")
+        segment = Segment.between(self._trace, inputs, target)
+        quantize = InputQuantize(segment, self._values, inputs[0], self._reading, one)
+        tally = quantize.decide(self._rounding, self._allowed)
+        return Decision("floats", tally, floats=(quantize, inputs[0]))
+
+    def trial(self, asked: Specification, target: Value) -> Trial:
+        """Cut an operator out of the reference program.
+
+        Raises:
+            UndecidedError: an operand's levels are not there, or it reads the input around them.
+
+        """
+        cuts = {node: self._alignment.alike(node, target) for node in asked.sources}
+        if not all(cuts.values()):
+            raise UndecidedError("an operand's levels are not found")
+        segment = Segment.between(self._trace, [value for some in cuts.values() for value in some], target)
+        written = {before for place in segment.steps for before, _ in self._trace.steps[place].written}
+        if written & (self._trace.constants.keys() | {*segment.cuts}):
+            raise UndecidedError("it keeps state")
+        if segment.inputs and not asked.is_dynamic:
+            raise UndecidedError("it reads the program's input around its operands")
+        return Trial(segment, self._values, asked, cuts, self._rounding, self._allowed)
+
+    def _by_rule(self, trial: Trial, asked: Specification) -> Decision:
+        rule = asked.rule
+        if rule is Rule.CONTRACTION:
+            return _Contraction(self, asked, trial.segment.target, trial).decide()
+        if rule is Rule.SELECTION:
+            tally = selection.decide(trial.segment, trial.values, asked, trial.cuts, self._rounding, self._allowed)
+            shown = trial.on(tally.shown) if tally.shown else None
+            return Decision("windows", tally, shown=shown, trial=trial, chance=_SELECTED)
+        free = [value for some in trial.cuts.values() for value in some]
+        found = Combinations(Elements(trial.segment, self._values, free), trial.segment.target, asked, trial.cuts)
+        domain = "pairs of levels" if rule is Rule.PAIRS else "levels"
+        if len(found.elsewhere):
+            return self._elsewhere(trial, found, domain)
+        if not found.is_as_it_ran():
+            raise UndecidedError("worked out element by element, it gives other levels than it gave")
+        tally = found.decide(self._rounding, self._allowed)
+        shown = trial.search(chain(self._pairs(trial, found, tally), trial.drawn())) if tally.excess > 0 else None
+        schemes = tuple(found.schemes())
+        return Decision(domain, tally, schemes, shown=shown, trial=trial, combinations=found)
+
+    def _elsewhere(self, trial: Trial, found: Combinations, domain: str) -> Decision:
+        shown = trial.search(trial.drawn())
+        why = f"{len(found.elsewhere)} elements are made of other elements of its operands"
+        return Decision(domain, why=why, shown=shown, trial=trial)
+
+    def _pairs(self, trial: Trial, found: Combinations, tally: Tally) -> Iterator[dict[Node, torch.Tensor]]:
+        """Put levels that are wrong where the element reads them."""
+        for example in tally.examples:
+            nodes = [node for node, places in found.due.items() if int(places[example.element]) >= 0]
+            levels = {node: self._values[some[0]].long().clone() for node, some in trial.cuts.items()}
+            for node, level in zip(nodes, example.given, strict=True):
+                flat = levels[node].contiguous().reshape(-1).clone()
+                flat[int(found.due[node][example.element])] = level
+                levels[node] = flat.reshape(levels[node].shape)
+            yield levels
+
+
+_SELECTED = selection.miss(9)
+
+
+class _Contraction:
+    """A contraction, and what its accumulator becomes."""
+
+    def __init__(self, decider: Decider, asked: Specification, target: Value, trial: Trial | None = None) -> None:
+        self._decider, self._asked = decider, asked
+        self._trial = trial or decider.trial(asked, target)
+        self._values = self._trial.values
+
+    @cached_property
+    def _sums(self) -> Accumulators:
+        return Accumulators.of(self._asked, self._trial.shapes)
+
+    def decide(self) -> Decision:
+        """Decide both.
+
+        Raises:
+            UndecidedError: one of them cannot be.
+
+        """
+        trial = self._trial
+        try:
+            linear = self.compared()
+        except UndecidedError as error:
+            shown = trial.search(chain(trial.drawn(), self._ends()))
+            return Decision("accumulators", why=str(error), shown=shown, trial=trial)
+        if len(linear.differs):
+            shown = trial.search(chain(trial.drawn(), self._around(linear.differs.tolist())))
+            why = f"{len(linear.differs)} of {len(linear.shift)} accumulators are another map of its operands"
+            return Decision("accumulators", why=why, shown=shown, trial=trial)
+        low, high = (one.reshape(-1) for one in self._sums.extremes())
+        elements = Elements(trial.segment, self._values, [self._root])
+        found = Requantization(
+            elements=elements,
+            target=trial.segment.target,
+            root=self._root,
+            asked=self._asked,
+            sums=self._sums,
+            linear=linear,
+            low=low,
+            high=high,
+            channel=self._sums.channels,
+            allowed=self._decider._allowed,
+        )
+        try:
+            if not found.is_as_it_ran():
+                raise UndecidedError("worked out element by element, it gives other levels than it gave")
+            tally = found.decide(trial.rounding)
+        except UndecidedError as error:
+            shown = trial.search(chain(trial.drawn(), self._ends()))
+            return Decision("accumulators", why=str(error), proved="its contraction", shown=shown, trial=trial)
+        trial = replace(trial, allowed=found.most_allowed)
+        shown = trial.search(chain(self._at(found, tally), trial.drawn())) if tally.excess > 0 else None
+        schemes = tuple(found.schemes())
+        return Decision(
+            "accumulators", tally, schemes, shown=shown, trial=trial, chance=linear.chance, requantization=found
+        )
+
+    def compared(self) -> contraction.LinearMap:
+        """Compare the accumulators with the sums that are asked for.
+
+        Raises:
+            UndecidedError: they cannot be.
+
+        """
+        points = {one.source: 0 if one.grid.is_runtime else self._asked.point(one) for one in self._asked.activations}
+        if self._asked.is_dynamic:
+            points = {node: self._point(some) for node, some in self._trial.cuts.items()}
+        return contraction.compare(self._lift, self._sums, self._places, points)
+
+    def _point(self, cuts: Sequence[Value]) -> int:
+        """Return the zero point of this run, where it is found at run time: the level whose sums are none."""
+        return 0
+
+    @cached_property
+    def _seen(self) -> tuple[Value, torch.Tensor]:
+        segment = self._trial.segment
+        dynamic = self._asked.is_dynamic
+        found = provenance(segment, self._values, self._asked.main.name, is_dynamic=dynamic)
+        if found.ids is None or found.unseen or not found.ids.numel():
+            raise UndecidedError("its accumulator is not found")
+        ids = found.ids.reshape(-1)
+        least, most = int(ids.min()), int(ids.max())
+        first, root = max((one for one in found.roots if one[0] <= least), key=lambda one: one[0], default=(0, None))
+        if root is None or least < 0 or most >= first + self._values[root].numel():
+            raise UndecidedError("its elements come from several accumulators")
+        return root, ids - first
+
+    @property
+    def _root(self) -> Value:
+        return self._seen[0]
+
+    @property
+    def _places(self) -> torch.Tensor:
+        return self._seen[1]
+
+    @cached_property
+    def _lift(self) -> Lift:
+        trial = self._trial
+        segment = Segment.between(trial.segment.trace, trial.segment.cuts, self._root)
+        bounds = {node: self._asked.bounds(node) for node in trial.cuts}
+        return Lift(segment, self._values, trial.cuts, bounds)
+
+    def _ends(self) -> Iterator[dict[Node, torch.Tensor]]:
+        channels = self._sums.channels
+        elements = [int((channels == channel).nonzero()[0]) for channel in channels.unique().tolist()]
+        yield from Aim(self._trial, self._sums).ends(elements)
+
+    def _around(self, elements: Sequence[int]) -> Iterator[dict[Node, torch.Tensor]]:
+        aim = Aim(self._trial, self._sums)
+        channels = self._sums.channels
+        scale, point = self._asked.output
+        first, last = self._asked.range(self._trial.rounding)
+        for element in elements[:16]:
+            channel = int(channels[element])
+            unit, offset = self._sums.units[channel], self._sums.offsets[channel]
+            middle = sorted(range(first + 1, last + 1), key=lambda level: abs(level - point))[:16]
+            begins = [math.ceil((scale * (2 * (level - point) - 1) / 2 - offset) / unit) for level in middle]
+            yield from aim.around(element, self._lift, begins)
+
+    def _at(self, found: Requantization, tally: Tally) -> Iterator[dict[Node, torch.Tensor]]:
+        """Aim at accumulators that are wrong."""
+        aim = Aim(self._trial, self._sums)
+        for example in tally.examples:
+            (accumulator,) = example.given
+            sum_ = (
+                (accumulator - int(found.linear.shift[example.element]))
+                * int(found.linear.divisor[example.element])
+                // int(found.linear.factor[example.element])
+            )
+            levels = aim.at(example.element, sum_)
+            if levels is not None:
+                yield levels
