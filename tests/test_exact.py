@@ -86,7 +86,15 @@ def test_rounding_schemes_are_told_apart():
     ties = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
     assert levels(ties, Fraction(1), Rounding.HALF_EVEN) == [-2, -2, 0, 0, 2, 2]
     assert levels(ties, Fraction(1), Rounding.HALF_AWAY) == [-3, -2, -1, 1, 2, 3]
+    assert levels(ties, Fraction(1), Rounding.HALF_UP) == [-2, -1, 0, 1, 2, 3]
+    assert levels(ties, Fraction(1), Rounding.FLOOR) == [-3, -2, -1, 0, 1, 2]
     assert levels(ties, Fraction(1), Rounding.TRUNCATE) == [-2, -1, 0, 0, 1, 2]
+
+
+def test_ties_to_the_even_level_depend_on_the_zero_point():
+    ties = Real.of_floats(torch.tensor([-1.5, -0.5, 0.5, 1.5], dtype=torch.float64))
+    found = to_levels(ties, Fraction(1), 1, (-128, 127), Rounding.HALF_EVEN_OF_LEVEL)
+    assert found.tolist() == [0, 0, 2, 2]
 
 
 @pytest.mark.parametrize("scheme", list(Rounding))
@@ -98,6 +106,9 @@ def test_tie_of_a_scale_that_float64_does_not_hold(scheme):
         to_levels(real, scale, 0, (-128, 127), scheme).tolist()
         == {
             Rounding.HALF_EVEN: [0, 2, 2, 0, -2],
+            Rounding.HALF_EVEN_OF_LEVEL: [0, 2, 2, 0, -2],
+            Rounding.HALF_UP: [1, 2, 3, 0, -1],
+            Rounding.FLOOR: [0, 1, 2, -1, -2],
             Rounding.HALF_AWAY: [1, 2, 3, -1, -2],
             Rounding.TRUNCATE: [0, 1, 2, 0, -1],
         }[scheme]
@@ -120,6 +131,9 @@ zero_points = st.integers(-128, 127)
 def test_levels_of_any_floats(values, scale, zero_point, scheme):
     round_one = {
         Rounding.HALF_EVEN: round,
+        Rounding.HALF_EVEN_OF_LEVEL: lambda v: round(v + zero_point) - zero_point,
+        Rounding.HALF_UP: lambda v: math.floor(v + Fraction(1, 2)),
+        Rounding.FLOOR: math.floor,
         Rounding.HALF_AWAY: lambda v: math.floor(abs(v) + Fraction(1, 2)) * (1 if v > 0 else -1),
         Rounding.TRUNCATE: math.trunc,
     }[scheme]

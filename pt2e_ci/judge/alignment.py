@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # In whose place others of so many LSB further off, in the mean, may be taken where it is read around.
 _NEAR = 16.0
 # What may leave levels as they are: then both tensors are the same levels.
-_KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh".split())
+_KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh add sub".split())
 
 
 def frontier(trace: Trace) -> list[Value]:
@@ -58,6 +58,7 @@ class Alignment:
         self.levels: dict[Node, Value] = {}
         self.results: dict[Node, Value] = {}
         self._reading, self._trace, self._runs = reading, trace, runs
+        self._given = dict(zip(reading.inputs, trace.inputs, strict=False))
         self._ancestors = _ancestors(trace)
         computed = [value for step in trace.steps if not step.is_inside for value in step.gives]
         live = [value for value in dict.fromkeys(computed) if value in trace.depends and value in trace.live]
@@ -124,6 +125,7 @@ class Alignment:
             value
             for value in self._integers
             if value != found
+            and self._trace.origins.get(value) == self._trace.origins.get(found)
             and (self._same[value] == self._same[found] or not self._ancestors[value] & 1 << found.index)
             and (target is None or self._same[value] != self._same.get(target))
             and self._trace.info[value].shape == self._trace.info[found].shape
@@ -135,6 +137,8 @@ class Alignment:
         before = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
         taken = {self._same[self.levels[node]] for node in before}
         bits = [self._bits(node) for node in before]
+        if not before:  # what the program is given is told apart by what it is
+            bits = [1 << self._given[node].index for node in self._inputs_of(one) if node in self._given]
         return [
             value
             for value in self._integers
@@ -142,6 +146,16 @@ class Alignment:
             and self._same[value] not in taken
             and all(self._ancestors[value] & bit for bit in bits)
         ]
+
+    def _inputs_of(self, one: Levels) -> list[Node]:
+        """Return what the program is given that levels are made of."""
+        found: list[Node] = []
+        waiting = [one.quantize.source]
+        while waiting:
+            node = waiting.pop()
+            found += [node] * (node.op == "placeholder")
+            waiting += node.all_input_nodes
+        return found
 
     def _bits(self, node: Node) -> int:
         """Return the bits of all tensors that have the levels of a quantize node."""

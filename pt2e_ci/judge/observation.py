@@ -80,8 +80,7 @@ class Observer:
         self, reading: Reading, trace: Trace, values: Mapping[Value, torch.Tensor], alignment: Alignment | None
     ) -> None:
         self._reading, self._trace, self._values, self._alignment = reading, trace, values, alignment
-        tensors = [node for node in reading.items if node.op == "placeholder" and not _is_number(node)]
-        self._given = dict(zip(tensors, trace.inputs, strict=False))
+        self._given = dict(zip(reading.inputs, trace.inputs, strict=False))
         self._found = Observation()
 
     def observe(self) -> Observation:
@@ -140,7 +139,3 @@ def _constants(operator: QuantizedOperator, trace: Trace) -> list[Value]:
             one.shape == tensor.shape and torch.equal(one.to(torch.int64), tensor.to(torch.int64)) for one in wanted
         )
     ]
-
-
-def _is_number(node: Node) -> bool:
-    return "val" in node.meta and not isinstance(node.meta["val"], torch.Tensor)

@@ -211,7 +211,7 @@ def near_the_exact_result(found: Findings) -> Finding | None:
     if found.is_blind:
         return None
     for name, evidence in found.refuted():
-        if evidence.displacement > allowed:
+        if evidence.displacement > allowed + found.criteria.allowed(name):  # next to the boundary after next
             return Outcome.MISMATCH, reason("PQ023", name=name, found=evidence.displacement, allowed=allowed)
     for name, measured in found.measured():
         if measured.reference.max_lsb > allowed:
@@ -275,7 +275,8 @@ def known_well_enough(found: Findings) -> Finding | None:
     decided = {name: evidence for name, evidence in found.decided() if evidence.kind is not Kind.REFUTED}
     weak = {name: evidence for name, evidence in decided.items() if evidence.kind.rank > wanted.rank}
     if wanted is not Kind.TESTED and not decided:
-        return Outcome.INEXACT, reason("PQ037", names="nothing", kind=wanted.value, why="its operators were not decided")
+        why = "its operators were not decided"
+        return Outcome.INEXACT, reason("PQ037", names="nothing", kind=wanted.value, why=why)
     if not weak:
         return None
     name, evidence = next(iter(weak.items()))

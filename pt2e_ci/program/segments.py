@@ -272,6 +272,12 @@ class Reading:
         return {one.node for one in self.operators if one.annotated}
 
     @cached_property
+    def inputs(self) -> list[Node]:
+        """The tensors that the program is given, in order."""
+        given = [node for node in self.items if node.op == "placeholder"]
+        return [node for node in given if isinstance(node.meta.get("val"), torch.Tensor | None)]
+
+    @cached_property
     def outputs(self) -> list[Node | None]:
         """The node behind each leaf of the program's output, in order; None for a constant."""
         output = next(node for node in self.items if node.op == "output")

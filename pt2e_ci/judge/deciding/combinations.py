@@ -67,6 +67,12 @@ class Combinations:
         self._classes = self._classes.expand(count)
         for places in self.due.values():
             self._classes = merged(self._classes, (places >= 0).long())
+        self._constants = {
+            one: (self.asked.level_of(one).reshape(-1), self._marked(one.node, count))
+            for one in self.asked.constants
+        }
+        for levels, places in self._constants.values():
+            self._classes = merged(self._classes, (levels - levels.min())[places])
         self.count, _, self._first = grouped(self._classes)
 
     @property
@@ -143,7 +149,12 @@ class Combinations:
     def _real(self, element: int, columns: Mapping[Node, torch.Tensor]) -> Real:
         """Return what is asked for on these levels: of a join, of the one operand that the element is of."""
         if not any(one.kind is Kind.JOIN for one in self.asked.operations):
-            return self.asked.real(columns)
+            constants = {
+                one.node: Real.of_integers(levels[places[element : element + 1]], Fraction(one.grid.one[0]))
+                for one, (levels, places) in self._constants.items()
+                if one.grid.one
+            }
+            return self.asked.real(columns, constants, self.asked.moves)
         (node,) = columns
         one = next(one for one in self.asked.activations if one.source is node)
         point, scale = self.asked.point(one), Fraction(one.grid.one[0] if one.grid.one else 1)
@@ -154,13 +165,11 @@ class Combinations:
 
     def _due_places(self, count: int) -> dict[Node, torch.Tensor]:
         """Return which element of each operand each element is to be made of; -1 for none."""
-        values = self._elements.values
-        shapes = {node: values[some[0]].shape for node, some in self._cuts.items()}
         found = {}
         for chosen in self.asked.sources:
             places: torch.Tensor | None = None
             for one in (one for one in self.asked.activations if one.source is chosen):
-                own = self._marked(one.node, shapes, count)
+                own = self._marked(one.node, count)
                 if places is not None and not torch.equal(places, own):
                     raise UndecidedError("several elements of an operand are put together")
                 places = own
@@ -168,14 +177,15 @@ class Combinations:
             found[chosen] = places
         return found
 
-    def _marked(self, chosen: Node, shapes: Mapping[Node, Sequence[int]], count: int) -> torch.Tensor:
+    def _marked(self, chosen: Node, count: int) -> torch.Tensor:
         """Return where an operand's elements go: run with whole numbers that name them, and zeros for all others."""
-        size = torch.Size(shapes[next(one.source for one in self.asked.activations if one.node is chosen)]).numel()
+        values = self._elements.values
         given = {}
-        for one in self.asked.activations:
-            shape = tuple(shapes[one.source])
-            marks = torch.arange(1, size + 1).reshape(shape) if one.node is chosen else torch.zeros(shape).long()
-            given[one.node] = marks
+        for one in (*self.asked.activations, *self.asked.constants):
+            is_data = one.source in self._cuts
+            tensor = values[self._cuts[one.source][0]] if is_data else self.asked.level_of(one)
+            marks = torch.arange(1, tensor.numel() + 1).reshape(tensor.shape)
+            given[one.node] = marks if one.node is chosen else torch.zeros_like(marks)
         try:
             found = _moved(self.asked, given)
         except NoExactFormError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pt2e_ci.errors import one_line
 from pt2e_ci.exact.reals import NoExactFormError
 from pt2e_ci.judge.deciding import contraction, selection
 from pt2e_ci.judge.deciding.combinations import Combinations
@@ -115,20 +116,28 @@ class Decider:
         return Decision(why=why, proved="its contraction", chance=found.chance)
 
     def _own(self, one: Levels) -> list[Value]:
-        """Return the tensors that have a node's levels and are worked out from its operands, copies of others left out.
+        """Return the tensors that others read as a node's levels, copies of one another left out.
 
         Each consumer may quantize for itself: what is right of one tensor need not be so of another.
         """
         node = one.quantize.node
-        before = [self._alignment.alike(source) for source in self._reading.levels_before(node)]
-        before = before or [self._trace.inputs]
+        alike = frozenset(self._alignment.alike(node))
+        before = [self._alignment.alike(source) for source in self._reading.levels_before(node)] or [self._trace.inputs]
+        cuts = [value for some in before for value in some]
         found: list[Value] = []
-        for value in sorted(self._alignment.alike(node), key=lambda value: value.index):
-            cuts = [one for some in before for one in some]
+        for value in sorted(alike & self._read_as(alike), key=lambda value: value.index):
             reached = Segment.between(self._trace, [*cuts, *found], value).beginnings
-            is_own = all(any(one in reached for one in some) for some in before)
-            if value == self._alignment.levels[node] or (is_own and value in self._trace.live):
-                found += [value] if not any(one in reached for one in found) else []
+            if not any(one in reached for one in found) and all(any(one in reached for one in some) for some in before):
+                found.append(value)
+        return found or [self._alignment.levels[node]]
+
+    def _read_as(self, alike: frozenset[Value]) -> set[Value]:
+        """Return what is read by others than those that give one of these tensors, too."""
+        live = self._trace.live
+        found = {value for value in self._trace.output_values if value is not None}
+        for step in self._trace.steps:
+            if not alike.issuperset(step.gives) and any(value in live for value in step.gives):
+                found.update(step.takes)
         return found
 
     def _decide(self, one: Levels, target: Value) -> Decision:
@@ -141,6 +150,8 @@ class Decider:
             return self._by_rule(trial, asked)
         except UndecidedError as error:
             why = str(error)
+        except Exception as error:  # a program of another kind than any before: it is tested, and says why
+            return Decision(why=f"to decide it raised {one_line(error)}")
         try:
             shown = trial.search(trial.drawn()) if trial else None
         except (UndecidedError, NoExactFormError):

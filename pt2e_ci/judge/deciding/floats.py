@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pt2e_ci.program.segments import Levels, Reading
     from pt2e_ci.program.trace import Value
 
-# So many steps from the zero point floats are decided: further off, float32 has not each of them.
-_STEPS = 2.0**24
 _BITS = {
     torch.float64: torch.int64,
     torch.float32: torch.int32,
@@ -107,7 +105,8 @@ class InputQuantize:
     @cached_property
     def _ordered_limit(self) -> int:
         """The largest float that is decided, as an ordered number."""
-        largest = min(float(self.scale) * _STEPS, float(torch.finfo(self._dtype).max))
+        info = torch.finfo(self._dtype)
+        largest = min(float(self.scale) * 2 / info.eps, info.max)  # further off there is not every step
         return int(_ordered(torch.tensor([largest], dtype=torch.float64).to(self._dtype)))
 
     def _note(self, result: Tally, row: int, level: int, at: int, due: int, rounding: Rounding) -> None:

@@ -154,9 +154,21 @@ class Specification:
             raise UndecidedError("its own grid is not one scale and a zero point that is a level, known ahead")
         return Fraction(self.grid.one[0]), self.grid.one[1]
 
-    def real(self, levels: Mapping[Node, torch.Tensor]) -> Real:
-        """Return the real numbers that are asked for before they are rounded, from the operands' levels, by source."""
-        given: dict[Node, Any] = {}
+    def real(
+        self,
+        levels: Mapping[Node, torch.Tensor],
+        constants: Mapping[Node, Real] | None = None,
+        passed: Sequence[Node] = (),
+    ) -> Real:
+        """Return the real numbers that are asked for before they are rounded.
+
+        Args:
+            levels: of the operands, by source.
+            constants: given in place of dequantize nodes of constants.
+            passed: the nodes that leave what they take where it is.
+
+        """
+        given: dict[Node, Any] = dict(constants or {})
         for one in self.activations:
             assert isinstance(one.source, Node)  # noqa: S101 - a constant's is none of them
             point = self.point(one)
@@ -164,11 +176,24 @@ class Specification:
             given[one.node] = Real.of_integers(levels[one.source].to(torch.int64) - point, scale)
         try:
             with torch.no_grad():
-                found = work_out(self.reading, self.end, given)
+                found = work_out(self.reading, self.end, given, passed)
         except NoExactFormError as error:
             raise UndecidedError(f"no exact form: {error}") from None
         if not isinstance(found, Real):
             raise UndecidedError("what is asked for is no tensor")
+        return found
+
+    def level_of(self, one: Dequantize) -> torch.Tensor:
+        """Return the levels of a constant, less its zero point.
+
+        Raises:
+            UndecidedError: it has scales of its own along an axis, or is worked out.
+
+        """
+        item = self.reading.items[one.source]
+        if not isinstance(item, Constant):
+            raise UndecidedError("a constant is worked out in several steps")
+        found: torch.Tensor = item.tensor.to(torch.int64) - self.point(one)
         return found
 
     def rounded(self, real: Real, rounding: Rounding) -> torch.Tensor:
