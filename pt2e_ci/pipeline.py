@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from pt2e_ci.catalogue.inputs import build_model, input_sets
 from pt2e_ci.catalogue.seed_rule import seed_check
 from pt2e_ci.errors import InputError, one_line
-from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.nearest import nearest
 from pt2e_ci.flow.quantizers import Ahead
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from pt2e_ci.catalogue.cases import Case
+    from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.flow.homes import Home
     from pt2e_ci.flow.patterns import PatternGraphs
     from pt2e_ci.flow.representation import Reference, Representation

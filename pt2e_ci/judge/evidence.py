@@ -38,6 +38,7 @@ def gather(
     values: Mapping[Value, torch.Tensor],
     alignment: Alignment,
     inputs: Sequence[Any],
+    in_float: Mapping[Node, str],
     criteria: Criteria,
     rounding: Rounding,
 ) -> dict[Node, Evidence]:
@@ -49,6 +50,7 @@ def gather(
         values: all its tensors of a run.
         alignment: which of them are which.
         inputs: what that run was given.
+        in_float: the operators that are not integer, and why.
         criteria: what it is held to.
         rounding: the scheme that is due.
 
@@ -57,7 +59,8 @@ def gather(
     found: dict[Node, Evidence] = {}
     for one in reading.levels:
         decider = Decider(reading, trace, values, alignment, rounding, criteria.allowed(one.name))
-        made = [_evidence(decision, witnesses, rounding) for decision in decider.levels(one)]
+        why = in_float.get(one.before.node) if one.before else None
+        made = [_evidence(decision, witnesses, rounding) for decision in decider.levels(one, why)]
         if made:
             found[one.quantize.node] = max(made, key=lambda evidence: evidence.kind.rank)
     ended = {one.before.node for one in reading.levels if one.before}
@@ -75,13 +78,13 @@ def _evidence(decision: Decision, witnesses: Witnesses, rounding: Rounding) -> E
     if tally is None:
         if decision.shown is not None:
             shown = decision.shown
-            sides = {"low": int(shown.got < shown.due), "high": int(shown.got > shown.due)}
             return Evidence(
                 kind=Kind.REFUTED,
                 domain="samples",
                 values=1,
                 wrong=1,
-                **sides,
+                low=int(shown.got < shown.due),
+                high=int(shown.got > shown.due),
                 displacement=shown.displacement,
                 why=decision.why,
                 proved=decision.proved,
@@ -91,12 +94,14 @@ def _evidence(decision: Decision, witnesses: Witnesses, rounding: Rounding) -> E
         why, proved = decision.why, decision.proved
         return Evidence(kind=kind, domain="samples", values=0, why=why, proved=proved, chance=decision.chance)
     is_wrong = tally.wrong > 0 and tally.excess > 0
-    numbers = {"values": tally.checked, "wrong": tally.wrong, "low": tally.low, "high": tally.high}
     rescale = _rescale(decision.requantization, rounding) if decision.requantization else None
     evidence = Evidence(
         kind=Kind.REFUTED if is_wrong else Kind.PROVED,
         domain=decision.domain,
-        **numbers,
+        values=tally.checked,
+        wrong=tally.wrong,
+        low=tally.low,
+        high=tally.high,
         displacement=tally.displacement,
         schemes=[*decision.schemes],
         chance=decision.chance,

@@ -14,8 +14,6 @@ from pt2e_ci.record.records import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch.fx import Node
-
     from pt2e_ci.judge.alignment import Alignment
     from pt2e_ci.program.segments import QuantizedOperator, Reading
     from pt2e_ci.program.trace import Trace, Value

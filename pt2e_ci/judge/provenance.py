@@ -108,6 +108,18 @@ class Provenance:
     ids: torch.Tensor | None = None
     roots: list[tuple[int, Value]] = field(default_factory=list)
 
+    def root(self, values: Mapping[Value, torch.Tensor]) -> tuple[Value, torch.Tensor] | None:
+        """Return the one tensor that the target's elements are functions of, and their places in it."""
+        if self.ids is None or self.unseen or not self.ids.numel():
+            return None
+        ids = self.ids.reshape(-1)
+        least, most = int(ids.min()), int(ids.max())
+        known = [one for one in self.roots if one[0] <= least]
+        if least < 0 or not known:
+            return None
+        first, value = max(known, key=lambda one: one[0])
+        return (value, ids - first) if most < first + values[value].numel() else None
+
 
 def provenance(
     segment: Segment,

@@ -256,11 +256,11 @@ def exact(found: Findings) -> Finding | None:
 
 def ties_as_declared(found: Findings) -> Finding | None:
     """Require ties to go where the scheme has them, where there are enough to tell."""
-    scheme = found.exactness.rounding
+    wanted = found.exactness.rounding
     for name, evidence in found.decided():
-        if evidence.wrong and evidence.displacement < _TIE and evidence.schemes and scheme not in evidence.schemes:
+        if evidence.wrong and evidence.displacement < _TIE and evidence.schemes and wanted not in evidence.schemes:
             known = " or ".join(evidence.schemes)
-            return Outcome.INEXACT, reason("PQ036", name=name, found=known, wanted=scheme.value)
+            return Outcome.INEXACT, reason("PQ036", name=name, found=known, wanted=wanted.value)
     declared = {Rounding.HALF_EVEN: "to even", Rounding.HALF_AWAY: "away from zero"}.get(found.exactness.rounding)
     for name, measured in () if found.is_blind or declared is None else found.measured():
         scheme = measured.wrong.scheme

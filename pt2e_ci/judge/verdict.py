@@ -12,7 +12,6 @@ import torch
 from msgspec import structs
 from torch.utils._pytree import tree_map
 
-from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.judge.alignment import frontier
 from pt2e_ci.judge.conduct import Caller, in_training
 from pt2e_ci.judge.cost import costs
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch.fx import GraphModule, Node
 
+    from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.judge.alignment import Alignment
     from pt2e_ci.judge.exactness import Measured
     from pt2e_ci.program.float_model import FloatModel
@@ -172,7 +172,7 @@ class _Pair:
         if exactness.alignment is not None:
             self._look_beyond(exactness.alignment)
         observation = Observer(self.reading, self.called, first.values, exactness.alignment).observe()
-        evidence = self._decide(exactness.alignment, first, criteria)
+        evidence = self._decide(exactness.alignment, first, observation, criteria)
         for one in self._inputs:
             run = runs.pop(id(one), None) or self._run(one, caller, keep)
             for a, b, step in zip(run.outputs, run.qdq.outputs, run.steps, strict=True):
@@ -202,12 +202,15 @@ class _Pair:
             dtypes=_other_dtypes(self.qdq, self.called),
         )
 
-    def _decide(self, alignment: Alignment | None, first: Given, criteria: Criteria) -> dict[Node, records.Evidence]:
+    def _decide(
+        self, alignment: Alignment | None, first: Given, observation: Observation, criteria: Criteria
+    ) -> dict[Node, records.Evidence]:
         """Decide each operator for all its inputs; what looks at values on the way cannot be."""
         if alignment is None or self.called.branches or self.called.exits:
             return {}
         given = (self.reading, self.called, first.values, alignment)
-        return gather(*given, first.inputs, criteria, self._rounding)
+        left = {one.operator.node: f"{one.verdict}: {one.why}" for one in observation.left}
+        return gather(*given, first.inputs, left, criteria, self._rounding)
 
     def _look_beyond(self, alignment: Alignment) -> None:
         """Compare levels where inputs have infinities, or NaN."""
@@ -349,7 +352,9 @@ def _operators(
         numbers = {"qdq": measured.qdq.distance(), "reference": measured.distance(), "cost": pair.costs[0].get(node)}
         known = {"evidence": _known(evidence.get(node), measured)}
         used = {"used": len(measured.used), "available": grid.high - grid.low + 1} if measured.used else {}
-        found.append((order[node], structs.replace(entry, **numbers, **used, **known, domains=pair.domains.get(node, {}))))
+        found.append(
+            (order[node], structs.replace(entry, **numbers, **used, **known, domains=pair.domains.get(node, {})))
+        )
     ended = {one.before.node for one in reading.levels if one.before}
     for operator in reading.operators:
         if operator.node not in ended:

@@ -576,7 +576,7 @@ def _layout(value: Any) -> str:
 
 
 def filled(tree: Any, function: Callable[[Any], Any]) -> Any:
-    """Put what a function makes of them in place of the leaves of tuples, lists and dicts: a step's arguments are those."""
+    """Put what a function makes of them in place of the leaves of tuples, lists and dicts."""
     if isinstance(tree, tuple | list):
         return type(tree)([filled(one, function) for one in tree])
     if isinstance(tree, dict):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from pt2e_ci.exact.schemes import Rounding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DISPLACEMENT = 0.01
 """How far beyond a rounding boundary, in LSB, a value may be and pass: float32's own error. Half an accumulator is

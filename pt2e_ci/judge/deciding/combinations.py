@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,13 +11,13 @@ import torch
 from pt2e_ci.exact.reals import NoExactFormError, Real
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, UndecidedError, merged
+from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, UndecidedError, merged, some_of
 from pt2e_ci.judge.deciding.tally import Tally, tally
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.program.oracle import work_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch.fx import Node
 
@@ -68,8 +69,7 @@ class Combinations:
         for places in self.due.values():
             self._classes = merged(self._classes, (places >= 0).long())
         self._constants = {
-            one: (self.asked.level_of(one).reshape(-1), self._marked(one.node, count))
-            for one in self.asked.constants
+            one: (self.asked.level_of(one).reshape(-1), self._marked(one.node, count)) for one in self.asked.constants
         }
         for levels, places in self._constants.values():
             self._classes = merged(self._classes, (levels - levels.min())[places])
@@ -88,9 +88,9 @@ class Combinations:
         values = self._elements.values
         flat = {value: values[value].reshape(-1) for some in self._cuts.values() for value in some}
         given = {value: (lambda at, one=one: one[at][:, None]) for value, one in flat.items()}
-        everything = torch.arange(len(self._classes))
-        found = self._elements.fold(self._target, everything, OnVectors(given, self._elements))
-        return torch.equal(found.expand(len(everything), 1).reshape(-1), values[self._target].reshape(-1))
+        some = some_of(len(self._classes))
+        found = self._elements.fold(self._target, some, OnVectors(given, self._elements))
+        return torch.equal(found.expand(len(some), 1).reshape(-1), values[self._target].reshape(-1)[some])
 
     def decide(self, rounding: Rounding, allowed: float) -> Tally:
         """Return what is not exact."""
@@ -117,18 +117,14 @@ class Combinations:
             got, real = self.levels(element, columns), self._real(element, columns)
             some = torch.randint(0, len(got), (_GLANCE,))
             for part in (some, torch.arange(len(got))):  # few are left for all of them
-                picked = real.map(lambda integers, part=part: integers.reshape(-1)[part])
+                picked = real.map(partial(_picked, part))
                 names = [one for one in names if torch.equal(self.asked.rounded(picked, one), got[part])]
         return [one.value for one in names]
 
     def levels(self, element: int, columns: Mapping[Node, torch.Tensor]) -> torch.Tensor:
         """Return what the program makes of levels that an element reads, by source."""
         zero = torch.zeros(1, dtype=torch.int64)
-        given = {
-            value: (lambda at, one=columns.get(node, zero): one[None, :])
-            for node, values in self._cuts.items()
-            for value in values
-        }
+        given = {value: _column(columns.get(node, zero)) for node, values in self._cuts.items() for value in values}
         at = torch.tensor([element])
         found = self._elements.fold(self._target, at, OnVectors(given, self._elements))
         length = max(len(one) for one in columns.values())
@@ -212,3 +208,11 @@ def _moved(asked: Specification, given: Mapping[Node, torch.Tensor]) -> torch.Te
             known[node] = torch.stack(wide).amax(0)
     found: torch.Tensor = known[asked.end].long()
     return found
+
+
+def _picked(part: torch.Tensor, integers: torch.Tensor) -> torch.Tensor:
+    return integers.reshape(-1)[part]
+
+
+def _column(levels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda at: levels[None, :]

@@ -175,11 +175,13 @@ class Lift:
             raise UndecidedError(f"{name} in float")
         if name == "view" and step.target._overloadname == "dtype":
             return self._tabulated(step, name)
-        lows = {value: self.intervals[value].low for value in data}
-        highs = {value: self.intervals[value].high for value in data}
         if is_moving(step.target) or (name in TABLES and data == [step.takes[0]]):
-            ends = (self._call(step, name, one) for one in (lows, highs))
-            return [Interval(low, high) for low, high in zip(*ends, strict=True)]
+            ends = ({value: getattr(self.intervals[value], end) for value in data} for end in ("low", "high"))
+            moved = (self._call(step, name, one) for one in ends)
+            return [Interval(low, high) for low, high in zip(*moved, strict=True)]
+        return self._computed(step, name, data)
+
+    def _computed(self, step: Step, name: str, data: Sequence[Value]) -> list[Interval]:
         if name in _CASTS:
             return [self.intervals[data[0]]]
         if name in _CLAMPS:
@@ -188,9 +190,8 @@ class Lift:
             return [self._affine(step, name)]
         if name == "mul":
             return [self._product(step)]
-        if name in _SUMS or (
-            name == "avg_pool2d" and by_name(step.target, step.args, step.kwargs).get("divisor_override") == 1
-        ):
+        given = by_name(step.target, step.args, step.kwargs)
+        if name in _SUMS or (name == "avg_pool2d" and given.get("divisor_override") == 1):
             return self._contracted(step, name, data)
         return self._tabulated(step, name)
 
@@ -288,7 +289,7 @@ class Lift:
         levels = torch.arange(low, high + 1)
         elements = Elements(part, self.values, [value])
         everything = torch.arange(math.prod(trace.info[target].shape))
-        kinds, rows, first = grouped(elements.fold(target, everything, InClasses(elements)))
+        _, rows, first = grouped(elements.fold(target, everything, InClasses(elements)))
         on_levels = OnVectors({value: lambda at: levels[None, :]}, elements)
         found = elements.fold(target, everything[first], on_levels).long().expand(len(first), len(levels))
         shifts = found - levels

@@ -1,8 +1,8 @@
-"""From a value that is wrong to levels of the operands that show it, and from those to an input of the whole program."""
+"""From a value that is wrong to levels of the operands that show it."""
 
 from __future__ import annotations
 
-import math
+import random
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _DRAWN = 8
 _AIMED = 32
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ class Aim:
         low, high = (bound - self._points[source] for bound in self._trial.asked.bounds(source))
         for place in apart.abs().argsort(descending=True)[:4].tolist():
             for end in (high, low):
-                for wanted in [begin + side for begin in begins for side in (0, -1)][:_AIMED]:
+                moved = int(apart[place]) * end
+                for wanted in [begin - moved - (moved < 0) for begin in begins][:_AIMED]:
                     flat = [int(one) for one in weights.reshape(-1).tolist()]
                     rest = wanted - flat[place] * end
                     others = [0 if index == place else one for index, one in enumerate(flat)]
@@ -193,18 +195,37 @@ class Aim:
 
 
 def reached(weights: Sequence[float], low: int, high: int, wanted: int) -> list[int] | None:
-    """Return whole numbers from `low` to `high` whose sum, weighted, is what is wanted: greedily, the heaviest first."""
-    found = [0 if low <= 0 <= high else low for _ in weights]
-    rest = wanted - sum(int(weight) * one for weight, one in zip(weights, found, strict=True))
-    for index in sorted(range(len(weights)), key=lambda at: -abs(weights[at])):
-        weight = int(weights[index])
-        if not weight or not rest:
-            continue
-        step = math.floor(rest / weight + 0.5) if abs(weight) == 1 else int(rest / weight)
-        moved = max(low, min(high, found[index] + step))
-        rest -= (moved - found[index]) * weight
-        found[index] = moved
-    return None if rest else found
+    """Return whole numbers from `low` to `high` whose sum, weighted, is what is wanted; None where none were found.
+
+    They begin at random, the heaviest are moved first, and the two lightest are tried in all ways.
+    """
+    whole = [int(weight) for weight in weights]
+    order = sorted((index for index, weight in enumerate(whole) if weight), key=lambda at: -abs(whole[at]))
+    generator = random.Random()  # noqa: S311 - no secret
+    for attempt in range(_ATTEMPTS):
+        found = [generator.randint(low, high) if attempt else min(max(0, low), high) for _ in whole]
+        rest = wanted - sum(weight * one for weight, one in zip(whole, found, strict=True))
+        for index in order:
+            moved = max(low, min(high, found[index] + round(rest / whole[index])))
+            rest -= (moved - found[index]) * whole[index]
+            found[index] = moved
+        if not rest or _settled(whole, found, order[-2:], (low, high), rest):
+            return found
+    return None
+
+
+def _settled(weights: list[int], found: list[int], last: list[int], bounds: tuple[int, int], rest: int) -> bool:
+    """Move two numbers so that nothing is left, if that can be."""
+    if len(last) < 2:
+        return False
+    (first, second), (low, high) = last, bounds
+    rest += weights[first] * found[first] + weights[second] * found[second]
+    for one in range(low, high + 1):
+        other, left = divmod(rest - weights[first] * one, weights[second])
+        if not left and low <= other <= high:
+            found[first], found[second] = one, other
+            return True
+    return False
 
 
 def _gradient(function: Any, at: torch.Tensor, element: int) -> torch.Tensor:

@@ -8,8 +8,6 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import torch
-
 from pt2e_ci.errors import one_line
 from pt2e_ci.exact.reals import NoExactFormError
 from pt2e_ci.judge.deciding import contraction, selection
@@ -27,6 +25,7 @@ from pt2e_ci.record.criteria import DISPLACEMENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import torch
     from torch.fx import Node
 
     from pt2e_ci.exact.schemes import Rounding
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from pt2e_ci.judge.deciding.tally import Tally
     from pt2e_ci.program.segments import Levels, QuantizedOperator, Reading
     from pt2e_ci.program.trace import Trace, Value
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -91,9 +91,11 @@ class Decider:
         self._reading, self._trace, self._values = reading, trace, values
         self._alignment, self._rounding, self._allowed = alignment, rounding, displacement
 
-    def levels(self, one: Levels) -> list[Decision]:
-        """Decide what gives a quantize node its levels: each tensor that has them."""
+    def levels(self, one: Levels, in_float: str | None = None) -> list[Decision]:
+        """Decide what gives a quantize node its levels, each tensor that has them; what is in float is not."""
         node = one.quantize.node
+        if in_float is not None:
+            return [Decision(why=in_float)]
         if node not in self._alignment.levels:
             return []
         return [self._decide(one, target) for target in self._own(one)]
@@ -116,7 +118,7 @@ class Decider:
         return Decision(why=why, proved="its contraction", chance=found.chance)
 
     def _own(self, one: Levels) -> list[Value]:
-        """Return the tensors that others read as a node's levels, copies of one another left out.
+        """Return the tensors that others read as a node's levels.
 
         Each consumer may quantize for itself: what is right of one tensor need not be so of another.
         """
@@ -126,8 +128,8 @@ class Decider:
         cuts = [value for some in before for value in some]
         found: list[Value] = []
         for value in sorted(alike & self._read_as(alike), key=lambda value: value.index):
-            reached = Segment.between(self._trace, [*cuts, *found], value).beginnings
-            if not any(one in reached for one in found) and all(any(one in reached for one in some) for some in before):
+            reached = Segment.between(self._trace, cuts, value).beginnings
+            if all(any(one in reached for one in some) for some in before):
                 found.append(value)
         return found or [self._alignment.levels[node]]
 
@@ -254,6 +256,7 @@ class _Contraction:
             shown = trial.search(chain(trial.drawn(), self._ends()))
             return Decision("accumulators", why=str(error), shown=shown, trial=trial)
         if len(linear.differs):
+            trial = replace(trial, allowed=0.0)  # another map is no matter of rounding
             shown = trial.search(chain(trial.drawn(), self._around(linear.differs.tolist())))
             why = f"{len(linear.differs)} of {len(linear.shift)} accumulators are another map of its operands"
             return Decision("accumulators", why=why, shown=shown, trial=trial)
@@ -306,14 +309,10 @@ class _Contraction:
         segment = self._trial.segment
         dynamic = self._asked.is_dynamic
         found = provenance(segment, self._values, self._asked.main.name, is_dynamic=dynamic)
-        if found.ids is None or found.unseen or not found.ids.numel():
-            raise UndecidedError("its accumulator is not found")
-        ids = found.ids.reshape(-1)
-        least, most = int(ids.min()), int(ids.max())
-        first, root = max((one for one in found.roots if one[0] <= least), key=lambda one: one[0], default=(0, None))
-        if root is None or least < 0 or most >= first + self._values[root].numel():
-            raise UndecidedError("its elements come from several accumulators")
-        return root, ids - first
+        root = found.root(self._values)
+        if root is None:
+            raise UndecidedError("it has no one accumulator")
+        return root
 
     @property
     def _root(self) -> Value:

@@ -30,6 +30,9 @@ _Result = TypeVar("_Result")
 _SEARCHES = {"bucketize": ("boundaries", "self"), "searchsorted": ("sorted_sequence", "self")}
 
 
+_MANY = 1 << 16
+
+
 class UndecidedError(Exception):
     """It cannot be decided this way: why."""
 
@@ -196,8 +199,7 @@ class Elements:
 
     def _remembered(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Keep what was worked out: the same elements are walked to by several algebras."""
-        *names, at = key
-        names = tuple(names)
+        names, at = key[:-1], key[-1]
         if names not in self._numbers:
             self._numbers[names] = make(), at
         return self._numbers[names][0]
@@ -363,7 +365,7 @@ class InClasses:
         return found
 
     def join(self, step: Step, parts: Sequence[Part[torch.Tensor]], count: int) -> torch.Tensor:
-        """What comes from different tensors is different."""
+        """Tell apart what comes from different tensors."""
         found = torch.zeros(count, dtype=torch.int64)
         for number, part in enumerate(parts):
             found[part.rows] = part.result * (len(parts) + 1) + number + 1
@@ -380,6 +382,11 @@ def merged(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
+def some_of(count: int) -> torch.Tensor:
+    """Return the places of all elements, or of some at random where they are many."""
+    return torch.arange(count) if count <= _MANY else torch.randint(0, count, (_MANY,)).sort().values
+
+
 class Touching:
     """Which element of one beginning each element reads: -1 for none."""
 
@@ -391,7 +398,7 @@ class Touching:
         return at if value in self._beginnings else torch.full_like(at, -1)
 
     def constant(self, tensor: torch.Tensor, at: torch.Tensor | None) -> torch.Tensor:
-        """It reads none."""
+        """Return that it reads none."""
         return torch.tensor([-1])
 
     def apply(self, step: Step, operands: Mapping[Value, torch.Tensor], at: torch.Tensor) -> torch.Tensor:
@@ -431,11 +438,11 @@ class Turning:
         self._elements = elements
 
     def free(self, value: Value, at: torch.Tensor) -> torch.Tensor:
-        """It grows."""
+        """Return that it grows."""
         return torch.ones(len(at), dtype=torch.int64)
 
     def constant(self, tensor: torch.Tensor, at: torch.Tensor | None) -> torch.Tensor:
-        """It stays."""
+        """Return that it stays."""
         return torch.zeros(1, dtype=torch.int64)
 
     def apply(self, step: Step, operands: Mapping[Value, torch.Tensor], at: torch.Tensor) -> torch.Tensor:
@@ -446,7 +453,7 @@ class Turning:
 
         """
         name = name_of(step.target)
-        signs = [operands[one] if one in operands else None for one in step.takes]
+        signs = [operands.get(one) for one in step.takes]
         moving = [sign for sign in signs if sign is not None and bool(sign.any())]
         if name in self._KEEPING and len(moving) == 1:
             table = table_of(step)

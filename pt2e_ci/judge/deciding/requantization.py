@@ -1,4 +1,4 @@
-"""Are accumulators taken to the levels that are due? Boundary by boundary where that cannot turn, else value by value."""
+"""Are accumulators taken to the levels that are due? Boundary by boundary, or value by value where that may turn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pt2e_ci.exact.boundaries import least
 from pt2e_ci.exact.levels import beginnings_of
 from pt2e_ci.exact.schemes import Multiplier, Rounding
 from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, Turning, UndecidedError, merged
+from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, Turning, UndecidedError, merged, some_of
 from pt2e_ci.judge.deciding.tally import EXAMPLES, Example, Tally, displacement, tally
 
 if TYPE_CHECKING:
-
     from pt2e_ci.judge.deciding.contraction import LinearMap
     from pt2e_ci.judge.deciding.elements import Elements
     from pt2e_ci.judge.deciding.specification import Accumulators, Specification
@@ -115,10 +114,10 @@ class Requantization:
         """Tell whether the program, worked out element by element, gives what it gave."""
         values = self.elements.values
         own = values[self.root].reshape(-1)
-        everything = torch.arange(len(self.channel))
+        some = some_of(len(self.channel))
         on_run = OnVectors({self.root: lambda at: own[at][:, None]}, self.elements)
-        found = self.elements.fold(self.target, everything, on_run)
-        return torch.equal(found.reshape(-1), values[self.target].reshape(-1))
+        found = self.elements.fold(self.target, some, on_run)
+        return torch.equal(found.reshape(-1), values[self.target].reshape(-1)[some])
 
     def decide(self, rounding: Rounding) -> Tally:
         """Return what is not exact.

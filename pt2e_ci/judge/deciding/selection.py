@@ -1,4 +1,4 @@
-"""Does each result pick the largest of the window that is asked for?
+"""Maxima: each result must pick the largest of the window that is asked for.
 
 A program of maxima, movements and shifts is decided by two things: what becomes of a level that all elements have, and
 which elements each maximum is over. The one is tried for every level; the other on numbers drawn, where a window that
@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 
 from pt2e_ci.exact.reals import Real
-from pt2e_ci.judge.deciding.elements import UndecidedError, descending, table_of
+from pt2e_ci.judge.deciding.contraction import grouped
+from pt2e_ci.judge.deciding.elements import Elements, InClasses, OnVectors, UndecidedError, descending, table_of
 from pt2e_ci.judge.deciding.replay import Replay
 from pt2e_ci.judge.deciding.tally import Tally, tally
+from pt2e_ci.judge.provenance import Segment, provenance
 from pt2e_ci.operators.names import name_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import is_moving, kind_of
@@ -28,13 +31,12 @@ if TYPE_CHECKING:
 
     from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.judge.deciding.specification import Specification
-    from pt2e_ci.judge.provenance import Segment
     from pt2e_ci.program.trace import Step, Value
 
 _MAXIMA = frozenset("max_pool2d_with_indices max_pool3d_with_indices amax maximum".split())
 # Monotone, element by element: what they make of a maximum is the maximum of what they make.
 _STEPS = frozenset(
-    "_to_copy to clone contiguous add sub clamp clamp_min clamp_max hardtanh relu bucketize copy lift_fresh_copy".split()
+    "_to_copy to clone contiguous add sub clamp clamp_min clamp_max hardtanh relu bucketize copy".split()
 )
 _COMPARES = frozenset("gt ge".split())
 _DRAWS = 200
@@ -61,7 +63,12 @@ def decide(
     shape = values[cuts[source][0]].shape
     table, steps = _table(asked, low, high, rounding)
     found, run = Tally(), Replay(segment, values, cuts[source])
-    for levels in _inputs(low, high, tuple(shape)):
+    drawn = _drawn(low, high, tuple(shape))
+    if _is_table(segment, values, cuts[source], torch.arange(low, high + 1), table):
+        found.checked += len(table) * values[segment.target].numel()
+    else:
+        drawn = chain((torch.full(tuple(shape), level) for level in range(low, high + 1)), drawn)
+    for levels in drawn:
         got = run(dict.fromkeys(cuts[source], levels)).reshape(-1).long()
         picked = asked.picked(levels).reshape(-1).long() - low
         due = table[picked]
@@ -85,10 +92,42 @@ def _table(asked: Specification, low: int, high: int, rounding: Rounding) -> tup
     return asked.rounded(real, rounding), real.times(1 / scale).floats() + point
 
 
-def _inputs(low: int, high: int, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
-    """Yield every level throughout, then levels at random, then the two ends at random."""
-    for level in range(low, high + 1):
-        yield torch.full(shape, level)
+def _is_table(
+    segment: Segment,
+    values: Mapping[Value, torch.Tensor],
+    cuts: Sequence[Value],
+    levels: torch.Tensor,
+    table: torch.Tensor,
+) -> bool:
+    """Tell whether all elements are one function of the level that is picked, and that the one that is due.
+
+    That is so where one maximum is taken of the same growing function of all elements, and what is made of its result,
+    element by element, is what is due. False says no more than that this was not found.
+    """
+    trace = segment.trace
+    root = provenance(segment, values).root(values)
+    step = trace.steps[trace.maker[root[0]]] if root and root[0] in trace.maker else None
+    if root is None or step is None or name_of(step.target) not in _MAXIMA or len(step.takes) > 1:
+        return False
+    (operand,) = step.takes
+    try:
+        before = Elements(Segment.between(trace, cuts, operand), values, cuts)
+        if bool(before.fold(operand, torch.arange(values[operand].numel()), InClasses(before)).any()):
+            return False
+        given = OnVectors(dict.fromkeys(cuts, lambda at: levels[None, :]), before)
+        taken = before.fold(operand, torch.zeros(1, dtype=torch.int64), given)[0]
+        after = Elements(segment, values, [root[0]])
+        everything = torch.arange(values[segment.target].numel())
+        _, _, first = grouped(after.fold(segment.target, everything, InClasses(after)).expand(len(everything)))
+        found = after.fold(segment.target, first, OnVectors({root[0]: lambda at: taken[None, :]}, after))
+    except UndecidedError:
+        return False
+    grows = bool((taken[1:] >= taken[:-1]).all())
+    return grows and torch.equal(found.long().expand(len(first), len(table)), table.expand(len(first), len(table)))
+
+
+def _drawn(low: int, high: int, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
+    """Yield levels at random, and the two ends at random."""
     generator = torch.Generator()
     generator.seed()
     for index in range(_DRAWS):

@@ -320,10 +320,7 @@ class Accumulators:
 
         A mean is asked for of so many times as much that it is whole.
         """
-        given: dict[Node, Any] = {
-            one.node: values[one.source] * self.divisor  # type: ignore[index]
-            for one in self.asked.activations
-        }
+        given: dict[Node, Any] = {one.node: values[one.source] * self.divisor for one in self.asked.activations}
         given |= self.weights if weights is None else weights
         found: torch.Tensor = work_out(self.asked.reading, self.asked.end, given, self.asked.clamps)
         return found
@@ -331,8 +328,8 @@ class Accumulators:
     @cached_property
     def result(self) -> torch.Tensor:
         """A tensor of the shape of the contraction's result."""
-        given = {one.node: self.shaped(one.source, 0, self.shapes[one.source]) for one in self.asked.activations}  # type: ignore[index]
-        found: torch.Tensor = work_out(self.asked.reading, self.asked.main.node, given | self.weights)
+        given = {one.node: self.shaped(one.source, 0, self.shapes[one.source]) for one in self.asked.activations}
+        found: torch.Tensor = work_out(self.asked.reading, self.asked.main.node, given | dict(self.weights))
         return found
 
     def shaped(self, source: Node, value: float, shape: Sequence[int]) -> torch.Tensor:
@@ -384,7 +381,7 @@ def _whole(levels: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, list[Fractio
     if grid.is_runtime or not grid.is_whole or isinstance(grid.scales, Node):
         raise UndecidedError("a constant's grid is not known ahead")
     scales = [Fraction(scale) for scale in grid.scales]
-    points = torch.tensor([*grid.zero_points], dtype=torch.float64)  # type: ignore[misc]
+    points = torch.tensor([*grid.zero_points], dtype=torch.float64)
     wide = levels.to(torch.float64)
     if grid.blocks is not None:
         unit = common_unit(scales)

@@ -80,7 +80,8 @@ def displacement(got: torch.Tensor, due: torch.Tensor, steps: torch.Tensor, turn
     """Return how far numbers of steps are from where a level that they were given begins, or ends.
 
     Args:
-        got, due: levels, whole numbers, both of which differ everywhere.
+        got: levels, whole numbers.
+        due: those that are due, which differ everywhere.
         steps: the real numbers, in levels: a level, if they are whole.
         turn: where between two levels the rounding turns.
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _WRITTEN = 4096
 """So many values of an input are written down."""
 
-_DRAWN = 24
+# So many inputs are drawn, at least and at most, and no more than so many values are worked out for it.
+_DRAWN = (24, 400)
+_WORK = 2**23
 
 
 class Witnesses:
@@ -83,7 +85,8 @@ class Witnesses:
         if direct is not None:
             yield direct, None
         yield self._inputs, None
-        for seed in range(_DRAWN):
+        size = sum(torch.Size(one.shape).numel() for one in self._trace.info.values())
+        for seed in range(max(_DRAWN[0], min(_DRAWN[1], _WORK // size))):
             yield draw(self._inputs, seed), seed
 
     def _direct(self, levels: Mapping[Node, torch.Tensor]) -> Sequence[Any] | None:
@@ -166,12 +169,11 @@ def _steps(
     free = [requantization.root] if requantization else [value for some in trial.cuts.values() for value in some]
     elements = Elements(trial.segment, values, free)
     log: list[tuple[str, torch.Tensor]] = []
-    given = {value: (lambda at, one=values[value].reshape(-1): one[at][:, None]) for value in free}
     seen: list[tuple[str, str]] = []
 
     def noted(value: Value) -> Any:
         def at_places(at: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = given[value](at)
+            found = values[value].reshape(-1)[at][:, None]
             seen.append(("accumulator" if requantization else "level", _text(found)))
             return found
 
