@@ -234,11 +234,24 @@ def doctor(*, flow: str | None, as_json: bool) -> None:
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Try them on this case only; repeatable.")
 @click.option("--flow", metavar="HOME", help="Home of the PT2E flow, where this environment has two.")
 @click.option("--seed", type=int, default=0, help="Seed of weights and inputs.", show_default=True)
+@click.option(
+    "--mutants", type=click.IntRange(min=1), metavar="COUNT", help="Try so many mutants of the exact programs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, seed: int, *, as_json: bool) -> None:
+def controls(
+    names: tuple[str, ...],
+    cases: tuple[str, ...],
+    flow: str | None,
+    seed: int,
+    mutants: int | None,
+    *,
+    as_json: bool,
+) -> None:
     """Measure the checks: try wrong representations and right ones that are written otherwise, all or NAMES.
 
-    What is right must pass every case, and each fault be caught by a reason that names it. Exits with 1 if not.
+    What is right must pass every case, and each fault be caught by a reason that names it. Exits with 1 if not. With
+    --mutants, so many programs with one thing changed are tried in their place, drawn with the seed: the operator that
+    was changed must be refuted, or proved the same for every input.
     """
     from pt2e_ci.cells.capabilities import THREADS, detect, quiet_torch
     from pt2e_ci.cells.cell import current_cell, load_cells
@@ -264,6 +277,13 @@ def controls(names: tuple[str, ...], cases: tuple[str, ...], flow: str | None, s
     skipped = detect().skips(selected)
     torch.set_num_threads(THREADS)
     flow_here = Flow(home, patterns=PatternGraphs(home))
+    if mutants is not None:
+        from pt2e_ci.controls import mutants as mutating
+
+        subjects = mutating.subjects((case for case in selected if case.name not in skipped), flow_here, seed)
+        found = mutating.run(subjects, mutants, seed)
+        click.echo(mutating.render(found, seed), nl=False)
+        sys.exit(1 if any(one.fate is mutating.Fate.ALIVE for one in found) else 0)
     tried = Controls((case for case in selected if case.name not in skipped), flow_here, seed)
     expected = known_of_quantizer(load_expectations(case_names(), load_cells().cells), cell)
     failed = [catch for catch in tried.failed if catch.case not in expected]

@@ -137,14 +137,15 @@ class Alignment:
         before = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
         taken = {self._same[self.levels[node]] for node in before}
         bits = [self._bits(node) for node in before]
-        if not before:  # what the program is given is told apart by what it is
-            bits = [1 << self._given[node].index for node in self._inputs_of(one) if node in self._given]
+        given = frozenset(self._given[node] for node in self._inputs_of(one) if node in self._given)
         return [
             value
             for value in self._integers
             if self._trace.info[value].shape == tuple(shape)
             and self._same[value] not in taken
             and all(self._ancestors[value] & bit for bit in bits)
+            # What the program is given is told apart by what it is.
+            and (before or not given or self._trace.origins.get(value) == given)
         ]
 
     def _inputs_of(self, one: Levels) -> list[Node]:

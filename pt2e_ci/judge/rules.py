@@ -348,7 +348,16 @@ def decide(found: Findings) -> tuple[Outcome, Reason | None, list[Reason]]:
     said = [*_says_less(found)]
     if why is None and said:
         why = said.pop(0)
-    return outcome, why, notes + said
+    return outcome, why, notes + said + [*_counted(found)]
+
+
+def _counted(found: Findings) -> Iterator[Reason]:
+    """Yield how many operators were proved, and what is known of the others."""
+    kinds = Counter(evidence.kind for _, evidence in found.decided())
+    if found.quantized and kinds:
+        others = [f"{kinds[kind]} {kind.value}" for kind in Kind if kind is not Kind.PROVED and kinds[kind]]
+        rest = f"; {', '.join(others)}" if others else ""
+        yield reason("PQ055", proved=kinds[Kind.PROVED], total=kinds.total(), rest=rest)
 
 
 def _says_less(found: Findings) -> Iterator[Reason]:

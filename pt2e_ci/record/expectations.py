@@ -17,7 +17,7 @@ from pt2e_ci.errors import InputError
 from pt2e_ci.files import read_toml
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import MISMATCHES
-from pt2e_ci.record.records import Case, Known, Record
+from pt2e_ci.record.records import Case, Kind, Known, Operator, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +99,9 @@ class _Mismatch(Expectation, frozen=True, kw_only=True, tag="mismatch"):
         others = [one for one in reasons if one.code in MISMATCHES and one.code != known]
         if others or all(one.code != known for one in reasons):
             return (others or reasons)[0].text if reasons else "no reason is given"
-        worst = max((one.reference.max for one in case.operators if one.reference is not None), default=0)
+        measured = [one.reference.max for one in case.operators if one.reference is not None]
+        decided = [one.evidence.displacement for one in case.operators if one.evidence and _is_shown(one)]
+        worst = max((*measured, *decided), default=0)
         if self.max_lsb is not None and worst > self.max_lsb:
             return f"{reasons[0].text}; known are {self.max_lsb:g}"
         return None
@@ -107,12 +109,22 @@ class _Mismatch(Expectation, frozen=True, kw_only=True, tag="mismatch"):
 
 class _Inexact(Expectation, frozen=True, kw_only=True, tag="inexact"):
     operators: tuple[str, ...]
+    displacement: Limit
 
     def exceeded_by(self, case: Case) -> str | None:
-        found = sorted({one.name for one in case.operators if one.reference and one.reference.off})
-        if found == sorted(self.operators):
-            return None
-        return f"inexact are {', '.join(found) or 'outputs'}; known are {', '.join(self.operators)}"
+        found = sorted({one.name for one in case.operators if (one.reference and one.reference.off) or _is_shown(one)})
+        if found != sorted(self.operators):
+            return f"inexact are {', '.join(found) or 'outputs'}; known are {', '.join(self.operators)}"
+        worst = max((one.evidence.displacement for one in case.operators if one.evidence and _is_shown(one)), default=0)
+        if worst > self.displacement:
+            return f"up to {worst:.4g} LSB beyond a boundary; known are {self.displacement:g}"
+        return None
+
+
+def _is_shown(operator: Operator) -> bool:
+    """Tell whether an input shows an operator to be wrong."""
+    evidence = operator.evidence
+    return evidence is not None and evidence.kind is Kind.REFUTED and evidence.witness is not None
 
 
 class _Float(Expectation, frozen=True, kw_only=True, tag="float"):

@@ -52,6 +52,7 @@ TEXTS = {
     # What a result does not say.
     "PQ051": "no exact form of {names}: worked out in float64",
     "PQ052": "{names}: one level of {available} is used, so that the comparison could not have failed",
+    "PQ055": "{proved} of {total} operators are right for every input{rest}",
     "PQ054": "the float model is not known: it was not held against the Q/DQ program",
     "PQ053": "{quantized} of {total} operators are quantized; left in float: {names}",
 }

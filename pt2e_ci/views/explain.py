@@ -6,16 +6,17 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pt2e_ci.record.records import Verdict
+from pt2e_ci.record.records import Kind, Verdict
 from pt2e_ci.views.words import difference, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pt2e_ci.record.records import Case, Operator, Unquantized
+    from pt2e_ci.record.records import Case, Evidence, Operator, Unquantized, Witness
     from pt2e_ci.record.report import Report
 
 _MOST_LINES = 60
+_MOST_VALUES = 16
 
 
 def explain(report: Report, case: Case) -> str:
@@ -30,7 +31,7 @@ def explain(report: Report, case: Case) -> str:
     if case.known:
         lines.append(f"  {case.known.reason} ({case.known.link})")
     lines += [f"  {note.text}{f' ({note.code})' if note.code else ''}" for note in case.notes]
-    for part in (_structure(report, case), _inventory(case), _numbers(case), _programs(case)):
+    for part in (_structure(report, case), _evidence(case), _inventory(case), _numbers(case), _programs(case)):
         lines += part
     return "\n".join([*lines, "", f"To see it again: {case.command}"]) + "\n"
 
@@ -67,6 +68,66 @@ def _structure(report: Report, case: Case) -> Iterator[str]:
         who = "no rewrite of upstream's is for it" if ours == "upstream" else f"{ours} left it so, or made it so"
         yield f"{name} is computed in float: {who}."
         yield from (f"    {text}" for text in _marked(case, name))
+
+
+def _evidence(case: Case) -> Iterator[str]:
+    """Say how well what is said of each operator is known, and show what is wrong."""
+    known = [(one, one.evidence) for one in case.operators if one.evidence is not None]
+    if not known:
+        return
+    yield ""
+    proved = [evidence for _, evidence in known if evidence.kind is Kind.PROVED]
+    yield f"{len(proved)} of {len(known)} operators are right for every input."
+    for operator, evidence in known:
+        yield f"  {operator.name}{_places(operator, operator.levels or '')}: {_known(evidence)}"
+        if evidence.kind is Kind.REFUTED:
+            yield from (f"      {line}" for line in _shown(evidence))
+    chance = max(evidence.chance for _, evidence in known)
+    yield "That holds in eager mode, on this build and CPU, for inputs of these shapes, and as long as torch's"
+    yield "elementwise operators do the same wherever an element lies."
+    if chance:
+        yield f"What was drawn at random misses a difference in one element with a probability of {chance:.1g} at most."
+
+
+def _known(evidence: Evidence) -> str:
+    """Say in a line what is known."""
+    values = f"{evidence.values:,} {evidence.domain}"
+    part = f"{evidence.proved} proved; " if evidence.proved else ""
+    if evidence.kind in (Kind.PARTLY, Kind.TESTED):
+        return f"{evidence.kind}: {part}{evidence.why or 'the rest is compared'}"
+    if not evidence.wrong:
+        return f"{evidence.kind} exact: {values}{_scheme(evidence)}"
+    sides = [(evidence.low, "low"), (evidence.high, "high")]
+    counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
+    far = f"up to {evidence.displacement:.3g} LSB beyond a rounding boundary"
+    but = "but for" if evidence.kind is Kind.PROVED else "of"
+    return f"{evidence.kind}: {but} {values} {counts}, {far}{_scheme(evidence)}"
+
+
+def _scheme(evidence: Evidence) -> str:
+    return f" ({' or '.join(evidence.schemes)})" if evidence.schemes else ""
+
+
+def _shown(evidence: Evidence) -> Iterator[str]:
+    witness = evidence.witness
+    if witness is None:
+        yield "no input was found that shows it: it is wrong, unless that cannot be reached"
+        return
+    yield f"element {witness.element}: {witness.got}, where {witness.exact} is exact"
+    yield f"  the program: {', '.join(f'{name} {value}' for name, value in witness.program) or 'not followed'}"
+    yield f"  exact: {', '.join(f'{name} {value}' for name, value in witness.due)}"
+    yield f"  {_input(witness)}"
+
+
+def _input(witness: Witness) -> str:
+    """Say what the program is given."""
+    if witness.inputs is not None:
+        flat = [f"[{', '.join(f'{value:.9g}' for value in one[:_MOST_VALUES])}" for one in witness.inputs]
+        ends = [", ...]" if len(one) > _MOST_VALUES else "]" for one in witness.inputs]
+        return f"at the input {', '.join(a + b for a, b in zip(flat, ends, strict=True))}"
+    if witness.seed is not None:
+        return f"at the input that is drawn with seed {witness.seed}"
+    return f"at an input of zeros but for {len(witness.changed)} values" if witness.changed else "at the first input"
 
 
 def _inventory(case: Case) -> Iterator[str]:
