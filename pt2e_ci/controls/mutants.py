@@ -8,6 +8,7 @@ run is none.
 from __future__ import annotations
 
 import copy
+import io
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -314,7 +315,7 @@ def run(subjects: Sequence[Subject], count: int, seed: int) -> list[Mutant]:
 
 def render(mutants: Sequence[Mutant], seed: int) -> str:
     """Return the counts, by kind of mutation and by operator, and all that are alive."""
-    console = Console(width=width(), record=True, force_terminal=False, file=_Nowhere())
+    console = Console(width=width(), record=True, force_terminal=False, file=io.StringIO())
     for title, key in (("mutation", "kind"), ("operator", "operator")):
         table = Table(title, *Fate, box=box.SIMPLE_HEAD)
         counts = Counter((getattr(one, key), one.fate) for one in mutants)
@@ -331,11 +332,3 @@ def render(mutants: Sequence[Mutant], seed: int) -> str:
         if one.fate is Fate.ALIVE:
             console.print(f"alive: {one.case}, {one.operator}: {one.node}: {one.what} ({one.why})")
     return console.export_text()
-
-
-class _Nowhere:
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass

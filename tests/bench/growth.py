@@ -13,6 +13,7 @@ import resource
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.exact import representation
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
+from pt2e_ci.judge import verdict
 from pt2e_ci.judge.numerics import Comparison
 from pt2e_ci.judge.verdict import InputSet, judge
 from pt2e_ci.pipeline import Clock, Flow, run_case
@@ -96,11 +98,55 @@ def network(size: int) -> str:
     exact = timed("one exact run", lambda: run_exactly(Reading(qdq), inputs, runtime={}))
     program = timed("integer representation", lambda: representation(qdq))
     # But for the last bit of a float32, in which a program gives its levels' real numbers.
+    judgement = timed("judge", lambda: judge(qdq, program, [InputSet("calibration", inputs)]))
     same = torch.allclose(program(*inputs).double(), exact.outputs[0], rtol=2.0**-23, atol=0)
     lines = [f"| MobileNetV2, {size} x {size} | Seconds |", "| --- | --- |"]
     lines += [f"| {name} | {took:.1f} |" for name, took in made.items()]
     approximated = ", ".join(exact.approximated) or "nothing"
-    return "\n".join(lines) + f"\n\nApproximated: {approximated}; exact and integer program agree: {same}.\n"
+    (proved,) = [note.text for note in judgement.case.notes if note.code == "PQ055"]
+    lines.append(f"| of which deciding | {DECIDING[-1]:.1f} |")
+    return "\n".join(lines) + f"\n\nApproximated: {approximated}; exact and integer program agree: {same}. {proved}.\n"
+
+
+DECIDING: list[float] = []
+
+
+def timed_deciding() -> None:
+    """Note how long deciding takes, each time that a verdict asks for it."""
+    gather = verdict.gather
+
+    def timed(*args):
+        started = time.perf_counter()
+        found = gather(*args)
+        DECIDING.append(time.perf_counter() - started)
+        return found
+
+    verdict.gather = timed
+
+
+def deciding() -> str:
+    """Compare what deciding takes with the rest of the judging of all cases, and how it grows."""
+    flow = replace(flow_here(), representation=representation)
+    DECIDING.clear()
+    total = 0.0
+    for case in CASES:
+        record, _ = run_case(case, flow, 0)
+        total += record.seconds.get("run", 0.0)
+    mine = sum(DECIDING)
+    lines = [
+        "| All cases | Seconds |",
+        "| --- | --- |",
+        f"| deciding | {mine:.1f} |",
+        f"| the rest | {total - mine:.1f} |",
+    ]
+    lines += [f"\nRatio: {mine / (total - mine):.2f}", "", "| Linear, K x channels | Deciding in s |", "| --- | --- |"]
+    for k, channels in ((64, 64), (64, 256), (64, 1024), (256, 64), (1024, 64), (4096, 64)):
+        x = torch.randn(2, k, generator=torch.Generator().manual_seed(0))
+        made = flow.convert(torch.nn.Linear(k, channels).eval, (x,), lambda: flow.home.xnnpack(is_per_channel=True))
+        qdq = Clock().follow(made).qdq
+        judge(qdq, representation(qdq), [InputSet("calibration", (x,))])
+        lines.append(f"| {k} x {channels} | {DECIDING[-1]:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def flow_here() -> Flow:
@@ -143,7 +189,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = f"{network(224)}\n{higher_order()}\n{models()}\n{tensors(arguments.largest)}\n{cases()}"
+    timed_deciding()
+    text = f"{network(224)}\n{deciding()}\n{higher_order()}\n{models()}\n{tensors(arguments.largest)}\n{cases()}"
     (arguments.output / "growth.md").write_text(text)
     print(text)
 
