@@ -281,7 +281,7 @@ def controls(
         from pt2e_ci.controls import mutants as mutating
 
         subjects = mutating.subjects((case for case in selected if case.name not in skipped), flow_here, seed)
-        found = mutating.run(subjects, mutants, seed)
+        found = mutating.try_all(subjects, mutants, seed)
         click.echo(mutating.render(found, seed), nl=False)
         sys.exit(1 if any(one.fate is mutating.Fate.ALIVE for one in found) else 0)
     tried = Controls((case for case in selected if case.name not in skipped), flow_here, seed)

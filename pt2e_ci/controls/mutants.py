@@ -23,24 +23,26 @@ from torch.fx import GraphModule, Node
 
 from pt2e_ci.catalogue.inputs import input_sets
 from pt2e_ci.errors import InputError
+from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.flow.exact import IntegerRepresentation, aten
+from pt2e_ci.judge.alignment import Alignment
+from pt2e_ci.judge.deciding.decide import Decider
 from pt2e_ci.judge.deciding.elements import UndecidedError
 from pt2e_ci.judge.deciding.specification import Specification
-from pt2e_ci.judge.verdict import ProgramError, judge
 from pt2e_ci.pipeline import Clock, StageError, converted
+from pt2e_ci.program.oracle import run_exactly
 from pt2e_ci.program.segments import Reading
-from pt2e_ci.record.criteria import Criteria
-from pt2e_ci.record.records import Kind, Verdict
+from pt2e_ci.program.trace import run, shapes_in, tensors_in, trace_call
 from pt2e_ci.views.table import width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pt2e_ci.catalogue.cases import Case as CatalogueCase
+    from pt2e_ci.judge.deciding.decide import Decision
     from pt2e_ci.judge.verdict import InputSet
     from pt2e_ci.pipeline import Flow
     from pt2e_ci.program.segments import Item
-    from pt2e_ci.record.records import Case
 
 
 class Fate(StrEnum):
@@ -92,6 +94,14 @@ class Mutant:
     why: str
 
 
+@dataclass(frozen=True)
+class _Owner:
+    """An operator: the quantize node that gives its levels, and what it is called."""
+
+    name: str
+    operator: str
+
+
 class _Tracking(IntegerRepresentation):
     """The exact representation, which remembers for which node of the Q/DQ program each of its own was made."""
 
@@ -114,72 +124,79 @@ class Subject:
 
     """
 
-    def __init__(self, name: str, qdq: GraphModule, sets: Sequence[InputSet], criteria: Criteria) -> None:
+    def __init__(self, name: str, qdq: GraphModule, sets: Sequence[InputSet]) -> None:
         tracking = _Tracking()
-        self.name, self._qdq, self._sets = name, qdq, sets[:2]
-        self._criteria = Criteria(claims=criteria.claims, annotated=criteria.annotated, displacement=0)
+        self.name, self._reading = name, Reading(qdq)
+        shape = shapes_in(sets[0].tensors)
+        self._inputs = [one.tensors for one in sets if shapes_in(one.tensors) == shape][:_SETS]
+        self._levels = [self._exact_levels(one) for one in self._inputs]
         self._program = tracking(qdq)
-        self._owners = _owners(Reading(qdq), tracking.made_for)
-        self._exact = self._proved()
-        owned = (node for node in self._program.graph.nodes if self._owners.get(node.name, set()) & self._exact)
+        self._owners = _owners(self._reading, tracking.made_for)
+        # What has no integer form, such as a softmax, is compared on samples alone.
+        self._exact = {one.name for one, why in self._decided(self._program) if why is None}
+        owned = (
+            node
+            for node in self._program.graph.nodes
+            if {one.name for one in self._owners.get(node.name, set())} & self._exact
+        )
         self.mutations = [one for node in owned for one in _mutations(self._program, node)]
-
-    def _proved(self) -> set[tuple[str, str]]:
-        """Return the operators that are decided: the others, such as a softmax, are compared on samples alone."""
-        case = judge(self._qdq, self._program, self._sets, self._criteria).case
-        return {
-            (one.levels, one.name) for one in case.operators if one.levels and one.evidence and one.evidence.is_exact
-        }
-
-    def is_green(self) -> bool:
-        """Tell whether the program is exact as it is: what the mutants are measured by."""
-        return self._judge(self._program)[0] is Fate.EQUIVALENT
 
     def try_on(self, mutation: Mutation) -> Mutant:
         """Change one thing, and say what becomes of it."""
         program = copy.deepcopy(self._program)
-        owners = self._owners[mutation.node]
         node = next(one for one in program.graph.nodes if one.name == mutation.node)
         try:
             mutation.change(program, node)
             program.graph.lint()
             program.recompile()
             with torch.no_grad():
-                program(*(copy.deepcopy(one) for one in self._sets[0].tensors))
-            fate, why = self._judge(program, {levels for levels, _ in owners})
+                program(*copy.deepcopy([*self._inputs[0]]))
         except Exception as error:  # whatever an operator says of what it was given
             fate, why = Fate.NOT_RUN, f"{type(error).__name__}: {str(error)[:80]}"
-        operator = ", ".join(sorted({name for _, name in owners}))
-        return Mutant(self.name, operator, mutation.kind, mutation.node, mutation.what, fate, why)
+        else:
+            fate, why = self._fate(program, self._owners[mutation.node])
+        operators = ", ".join(sorted({one.operator for one in self._owners[mutation.node]}))
+        return Mutant(self.name, operators, mutation.kind, mutation.node, mutation.what, fate, why)
 
-    def _judge(self, program: GraphModule, owners: Iterable[str] = ()) -> tuple[Fate, str]:
-        try:
-            case = judge(self._qdq, program, self._sets, self._criteria).case
-        except ProgramError as error:  # it runs, and gives something else
-            return Fate.KILLED, str(error)
-        return _fate(case, set(owners), {levels for levels, _ in self._exact})
+    def _fate(self, program: GraphModule, owners: set[_Owner]) -> tuple[Fate, str]:
+        """Say what becomes of a program in which a part of these operators is changed."""
+        for one, why in self._decided(program):
+            if one.name in self._exact and why is not None:
+                is_red, text = why
+                return (Fate.KILLED if is_red and one in owners else Fate.ALIVE), f"{one.operator}: {text}"
+        return Fate.EQUIVALENT, "proved exact"
+
+    def _decided(self, program: GraphModule) -> Iterator[tuple[_Owner, tuple[bool, str] | None]]:
+        """Yield the operators that end in levels, and of those that are not exact whether they are red, and why."""
+        trace = trace_call(program, self._inputs[0])
+        runs = [trace.replay(tensors_in(inputs)) for inputs in self._inputs]
+        alignment = Alignment(self._reading, trace, runs)
+        alignment.align(self._levels)
+        decider = Decider(self._reading, trace, runs[0], alignment, Rounding.HALF_EVEN, 0.0)
+        for one in self._reading.levels:
+            decisions = decider.levels(one)
+            found = [why for decision in decisions if (why := _inexact(decision)) is not None]
+            missing = None if decisions else (True, "no tensor has its levels")
+            yield _Owner(one.quantize.node.name, one.name), max(found, default=missing)
+
+    def _exact_levels(self, inputs: Sequence[Any]) -> dict[Node, torch.Tensor]:
+        kept = run(self._reading.program, inputs, self._reading.runtime).kept
+        return run_exactly(self._reading, inputs, runtime=kept).levels
 
 
-def _fate(case: Case, owners: set[str], proved: set[str]) -> tuple[Fate, str]:
-    """Say what a verdict makes of a mutant of the operators with these levels, of all that are proved without it."""
-    for one in (one for one in case.operators if one.levels in proved):
-        if not one.evidence or not one.evidence.is_exact or one.verdict not in (None, Verdict.INTEGER):
-            said = one.evidence.why if one.evidence else None
-            why = f"{one.name}: {one.verdict or (one.evidence and one.evidence.kind)}{f': {said}' if said else ''}"
-            is_wrong = one.evidence is not None and (one.evidence.wrong or one.evidence.kind is Kind.REFUTED)
-            is_its = not owners or one.levels in owners
-            is_red = (
-                is_wrong or one.verdict in (Verdict.FLOAT, Verdict.UNSEEN, Verdict.MISSING) or one.reference is None
-            )
-            return (Fate.KILLED if is_red and is_its else Fate.ALIVE), why
-    if case.outcome != "pass":
-        return Fate.KILLED if owners else Fate.ALIVE, case.reason.text if case.reason else case.outcome
-    return Fate.EQUIVALENT, "proved exact"
+def _inexact(decision: Decision) -> tuple[bool, str] | None:
+    """Say why an operator is not exact for every input, and whether that is known to be wrong; None where it is."""
+    tally = decision.tally
+    if tally is not None and not tally.wrong:
+        return None
+    if tally is not None:
+        return True, f"{tally.wrong:,} of {tally.checked:,} {decision.domain}"
+    return decision.shown is not None, str(decision.why)
 
 
-def _owners(reading: Reading, made_for: dict[str, Node]) -> dict[str, set[tuple[str, str]]]:
-    """Return, for each node of the exact program, the operators that it is a part of: their levels, and their names."""
-    parts: dict[Node, set[tuple[str, str]]] = {}
+def _owners(reading: Reading, made_for: dict[str, Node]) -> dict[str, set[_Owner]]:
+    """Return, for each node of the exact program, the operators that it is a part of."""
+    parts: dict[Node, set[_Owner]] = {}
     for one in reading.levels:
         nodes = {one.quantize.node}
         try:
@@ -187,7 +204,7 @@ def _owners(reading: Reading, made_for: dict[str, Node]) -> dict[str, set[tuple[
         except UndecidedError:  # what the program is given
             nodes |= {one.quantize.node}
         for node in nodes:
-            parts.setdefault(node, set()).add((one.quantize.node.name, one.name))
+            parts.setdefault(node, set()).add(_Owner(one.quantize.node.name, one.name))
     return {name: parts.get(node, set()) for name, node in made_for.items()}
 
 
@@ -202,6 +219,9 @@ _OTHERS = {
     aten.sum.dim_IntList: aten.amax.default,
 }
 _NARROWER = {torch.int64: torch.int16, torch.float64: torch.float32, torch.int8: torch.uint8, torch.uint8: torch.int8}
+_SETS = 3
+"""On so many input sets levels are known by their values."""
+
 _SPREAD = 3
 """So many elements of a constant are changed, one in each mutant."""
 
@@ -285,7 +305,7 @@ def _keyword(key: str, value: Any) -> Callable[[GraphModule, Node], None]:
 
 
 def subjects(cases: Iterable[CatalogueCase], flow: Flow, seed: int) -> list[Subject]:
-    """Convert cases, and take those whose exact program is exact as it is."""
+    """Convert cases, to mutate what of their exact programs is exact."""
     found = []
     for case in cases:
         sets = input_sets(case, seed)
@@ -293,12 +313,11 @@ def subjects(cases: Iterable[CatalogueCase], flow: Flow, seed: int) -> list[Subj
             made = Clock().follow(converted(case, flow, seed, sets))
         except StageError:  # the quantizer's, and known
             continue
-        subject = Subject(case.name, made.qdq, sets, case.criteria)
-        found += [subject] if subject.is_green() else []
+        found.append(Subject(case.name, made.qdq, sets))
     return found
 
 
-def run(subjects: Sequence[Subject], count: int, seed: int) -> list[Mutant]:
+def try_all(subjects: Sequence[Subject], count: int, seed: int) -> list[Mutant]:
     """Try so many mutants of all, drawn with a seed; all of them, where there are no more.
 
     Raises:
