@@ -12,7 +12,7 @@ from pt2e_ci.errors import InputError
 from pt2e_ci.record.expectations import Expectations, load_expectations
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
-from pt2e_ci.record.records import Distance, Known, Operator
+from pt2e_ci.record.records import Distance, Evidence, Kind, Known, Operator, Witness
 
 CELLS = {cell.name: cell for cell in load_cells().cells}
 FIRST = r"expectations\.toml: \[\[known\]\] 1 \(conv2d\): "
@@ -89,12 +89,23 @@ def test_mismatch_that_is_none_of_numbers_is_known_by_its_code(tmp_path):
 
 
 def test_another_operator_that_is_inexact_is_another_defect(tmp_path):
-    text = ENTRY.replace("float", "inexact", 1).replace("float_operators", "operators")
+    text = ENTRY.replace("float", "inexact", 1).replace("float_operators", "displacement = 0.51\noperators")
     here = Expectations(load(tmp_path, text), CELLS["2.4"], "x86_64")
     known = structs.replace(mismatch("conv2d", 1), outcome=Outcome.INEXACT)
     assert here.judge(known).known
     other = structs.replace(known, operators=[*known.operators, structs.replace(known.operators[0], name="add")])
     assert "inexact are add, conv2d; known are conv2d" in here.judge(other).complaint
+    further = structs.replace(known.operators[0], evidence=refuted(0.75))
+    assert "up to 0.75 LSB" in here.judge(structs.replace(known, operators=[further])).complaint
+    nearer = structs.replace(known.operators[0], evidence=refuted(0.5))
+    assert here.judge(structs.replace(known, operators=[nearer])).known
+
+
+def refuted(displacement):
+    """Return evidence that an input shows an operator to be wrong by so many LSB."""
+    witness = Witness(element=0, got=1, exact=2)
+    numbers = {"values": 10, "wrong": 1, "low": 1, "displacement": displacement}
+    return Evidence(kind=Kind.REFUTED, domain="accumulators", witness=witness, **numbers)
 
 
 def test_error_in_another_stage_is_another_defect(tmp_path):

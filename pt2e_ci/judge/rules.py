@@ -241,7 +241,8 @@ def exact(found: Findings) -> Finding | None:
     refuted = dict(found.refuted())
     if refuted:
         name, evidence = max(refuted.items(), key=lambda item: item[1].displacement)
-        return Outcome.INEXACT, reason("PQ031", names=", ".join(refuted), what=f"{name}: {deviation(evidence)}")
+        what = deviation(evidence) if len(refuted) == 1 else f"{name}: {deviation(evidence)}"
+        return Outcome.INEXACT, reason("PQ031", names=", ".join(refuted), what=what)
     off = {name: measured for name, measured in found.measured() if measured.wrong.off}
     if off:
         count = sum(measured.wrong.off for measured in off.values())
