@@ -1,8 +1,8 @@
 """Mutants: the exact program of a case with one thing changed, generated, and what becomes of each.
 
-A mutant is killed where the operator that was changed, and no other before it, is not exact for every input any more.
-One that is still proved exact is the same function; anything else is alive, and wants a case. A program that does not
-run is none.
+A mutant is killed where the operator that was changed is not exact for every input any more; those before it are as
+they were. One that is still proved exact is the same function; anything else is alive, and wants a case. A program
+that does not run is none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pt2e_ci.program.trace import run, shapes_in, tensors_in, trace_call
 from pt2e_ci.views.table import width
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from pt2e_ci.catalogue.cases import Case as CatalogueCase
     from pt2e_ci.judge.deciding.decide import Decision
@@ -159,25 +159,36 @@ class Subject:
         return Mutant(self.name, operators, mutation.kind, mutation.node, mutation.what, fate, why)
 
     def _fate(self, program: GraphModule, owners: set[_Owner]) -> tuple[Fate, str]:
-        """Say what becomes of a program in which a part of these operators is changed."""
-        for one, why in self._decided(program):
+        """Say what becomes of a program in which a part of these operators is changed, and of no others.
+
+        An operator is decided on its own operands: those that are as they were need not be decided again.
+        """
+        for one, why in self._decided(program, owners):
             if one.name in self._exact and why is not None:
                 is_red, text = why
-                return (Fate.KILLED if is_red and one in owners else Fate.ALIVE), f"{one.operator}: {text}"
+                return (Fate.KILLED if is_red else Fate.ALIVE), f"{one.operator}: {text}"
         return Fate.EQUIVALENT, "proved exact"
 
-    def _decided(self, program: GraphModule) -> Iterator[tuple[_Owner, tuple[bool, str] | None]]:
-        """Yield the operators that end in levels, and of those that are not exact whether they are red, and why."""
+    def _decided(
+        self, program: GraphModule, wanted: Collection[_Owner] = ()
+    ) -> Iterator[tuple[_Owner, tuple[bool, str] | None]]:
+        """Yield operators that end in levels, all of them or those that are wanted.
+
+        With those that are not exact comes whether they are red, and why.
+        """
         trace = trace_call(program, self._inputs[0])
         runs = [trace.replay(tensors_in(inputs)) for inputs in self._inputs]
         alignment = Alignment(self._reading, trace, runs)
         alignment.align(self._levels)
         decider = Decider(self._reading, trace, runs[0], alignment, Rounding.HALF_EVEN, 0.0)
         for one in self._reading.levels:
+            owner = _Owner(one.quantize.node.name, one.name)
+            if wanted and owner not in wanted:
+                continue
             decisions = decider.levels(one)
             found = [why for decision in decisions if (why := _inexact(decision)) is not None]
             missing = None if decisions else (True, "no tensor has its levels")
-            yield _Owner(one.quantize.node.name, one.name), max(found, default=missing)
+            yield owner, max(found, default=missing)
 
     def _exact_levels(self, inputs: Sequence[Any]) -> dict[Node, torch.Tensor]:
         kept = run(self._reading.program, inputs, self._reading.runtime).kept
