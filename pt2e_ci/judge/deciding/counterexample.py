@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DRAWN = 8
 _AIMED = 32
 _ATTEMPTS = 20
+_EFFORT = 20_000
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def reached(weights: Sequence[float], low: int, high: int, wanted: int) -> list[
     whole = [int(weight) for weight in weights]
     order = sorted((index for index, weight in enumerate(whole) if weight), key=lambda at: -abs(whole[at]))
     generator = random.Random()  # noqa: S311 - no secret
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(max(1, min(_ATTEMPTS, _EFFORT // max(len(whole), 1)))):
         found = [generator.randint(low, high) if attempt else min(max(0, low), high) for _ in whole]
         rest = wanted - sum(weight * one for weight, one in zip(whole, found, strict=True))
         for index in order:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST = 30_000_000
 """So many accumulator values are tried one by one, at most."""
 
+# So many levels beyond a grid are looked at one by one.
+_BEYOND = 1024
 _CHUNK = 1 << 20
 _ROWS = 4096
 
@@ -226,6 +228,8 @@ class Requantization:
     def _by_boundaries(self, rows: slice, first: int, last: int, rounding: Rounding) -> Tally:
         ends = self._levels(torch.stack([self.least[rows], self.most[rows]], 1), rows)
         bottom, top = min(first, int(ends.min())), max(last, int(ends.max()))
+        if top - bottom > last - first + _BEYOND:
+            return self._far_off(rows, ends, first, last, rounding)
         assert self.boundaries is not None  # noqa: S101 - they are worked out first
         is_whole = (bottom, top) == (first, last)
         found = self.boundaries[rows] if is_whole else self._boundaries(rows, bottom, top)
@@ -264,6 +268,20 @@ class Requantization:
                 element = int(self._first[rows][row])
                 values = (int(got[row, column]), int(due[row, column]), float(far[row, column]))
                 result.examples.append(Example(element, (int(worst[row, column]),), *values))
+        return result
+
+    def _far_off(self, rows: slice, ends: torch.Tensor, first: int, last: int, rounding: Rounding) -> Tally:
+        """Compare the least and the largest accumulators alone, where levels are not held to any range."""
+        given = torch.stack([self.least[rows], self.most[rows]], 1)
+        exact = self.held(self.beginnings(rounding, first, last)[rows], rows)
+        due = first + torch.searchsorted(exact.contiguous(), given, right=True)
+        result = Tally(checked=int((self.most[rows] - self.least[rows] + 1).sum()))
+        steps = self._steps(given, rows).clamp(first, last)
+        for row, element in enumerate(self._first[rows].tolist()):
+            one = (ends[row], due[row], steps[row], rounding.turn, self.allowed, element, (given[row],))
+            found = tally(*one)
+            found.checked = 0
+            result.add(found)
         return result
 
     def _one_by_one(self, row: int, first: int, last: int, exact: torch.Tensor, rounding: Rounding) -> Tally:
