@@ -202,6 +202,26 @@ def test_a_program_that_is_the_same_gives_the_same_evidence():
     assert evidence(first, "linear").rescale == evidence(second, "linear").rescale
 
 
+def test_another_map_that_saturates_all_the_same_is_proved():
+    """A bias that is so large leaves one level, whatever a weight is."""
+    found = judged("linear_huge_bias", OneWeight)
+    assert found.outcome == "pass", found.reason
+    assert evidence(found, "linear").is_exact
+
+
+def test_levels_that_are_held_to_no_range_are_refuted():
+    class Unheld(IntegerRepresentation):
+        """Levels are any whole numbers."""
+
+        def requantize(self, value, grid):
+            scaled = self.call(aten.mul.Tensor, self.call(aten.to.dtype, value.node, torch.float64), 1000.0)
+            return self.call(aten.to.dtype, self.call(aten.round.default, scaled), torch.int64)
+
+    found = judged("linear_no_bias", Unheld)
+    assert found.outcome == "mismatch"
+    assert evidence(found, "linear").kind is Kind.REFUTED
+
+
 def test_unreachable_values_are_no_mismatch():
     """Between multiples of 127 there is no accumulator: an error there shows on no input, and makes nothing red."""
 

@@ -169,11 +169,11 @@ class Aim:
         for place in apart.abs().argsort(descending=True)[:4].tolist():
             for end in (high, low):
                 moved = int(apart[place]) * end
-                for wanted in [begin - moved - (moved < 0) for begin in begins][:_AIMED]:
+                for wanted in [begin - max(moved, 0) for begin in begins if moved][:_AIMED]:
                     flat = [int(one) for one in weights.reshape(-1).tolist()]
                     rest = wanted - flat[place] * end
                     others = [0 if index == place else one for index, one in enumerate(flat)]
-                    found = reached(others, low, high, rest)
+                    found = reached(others, low, high, rest, abs(moved) - 1)
                     if found is not None:
                         found[place] = end
                         shaped = torch.tensor(found).reshape(weights.shape) + self._points[source]
@@ -195,9 +195,10 @@ class Aim:
         return levels, weights.round()
 
 
-def reached(weights: Sequence[float], low: int, high: int, wanted: int) -> list[int] | None:
-    """Return whole numbers from `low` to `high` whose sum, weighted, is what is wanted; None where none were found.
+def reached(weights: Sequence[float], low: int, high: int, wanted: int, slack: int = 0) -> list[int] | None:
+    """Return whole numbers from `low` to `high` whose sum, weighted, is what is wanted, or up to `slack` more.
 
+    None where none were found.
     They begin at random, the heaviest are moved first, and the two lightest are tried in all ways.
     """
     whole = [int(weight) for weight in weights]
@@ -205,12 +206,12 @@ def reached(weights: Sequence[float], low: int, high: int, wanted: int) -> list[
     generator = random.Random()  # noqa: S311 - no secret
     for attempt in range(max(1, min(_ATTEMPTS, _EFFORT // max(len(whole), 1)))):
         found = [generator.randint(low, high) if attempt else min(max(0, low), high) for _ in whole]
-        rest = wanted - sum(weight * one for weight, one in zip(whole, found, strict=True))
+        rest = wanted + slack // 2 - sum(weight * one for weight, one in zip(whole, found, strict=True))
         for index in order:
             moved = max(low, min(high, found[index] + round(rest / whole[index])))
             rest -= (moved - found[index]) * whole[index]
             found[index] = moved
-        if not rest or _settled(whole, found, order[-2:], (low, high), rest):
+        if rest - slack // 2 <= 0 <= rest + slack - slack // 2 or _settled(whole, found, order[-2:], (low, high), rest):
             return found
     return None
 

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import torch
+
 from pt2e_ci.errors import one_line
-from pt2e_ci.exact.reals import NoExactFormError
+from pt2e_ci.exact.levels import to_levels
+from pt2e_ci.exact.reals import NoExactFormError, Real
 from pt2e_ci.judge.deciding import contraction, selection
 from pt2e_ci.judge.deciding.combinations import Combinations
 from pt2e_ci.judge.deciding.contraction import Lift
 from pt2e_ci.judge.deciding.counterexample import Aim, Trial
-from pt2e_ci.judge.deciding.elements import Elements, UndecidedError
+from pt2e_ci.judge.deciding.elements import Elements, OnVectors, Turning, UndecidedError
 from pt2e_ci.judge.deciding.floats import InputQuantize
 from pt2e_ci.judge.deciding.requantization import Requantization
 from pt2e_ci.judge.deciding.specification import Accumulators, Specification
+from pt2e_ci.judge.deciding.tally import Tally, tally
 from pt2e_ci.judge.provenance import Segment, provenance
 from pt2e_ci.operators.row import Rule
+from pt2e_ci.program.oracle import work_out
 from pt2e_ci.record.criteria import DISPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
     from torch.fx import Node
 
     from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.judge.alignment import Alignment
     from pt2e_ci.judge.deciding.counterexample import Shown
-    from pt2e_ci.judge.deciding.tally import Tally
     from pt2e_ci.program.segments import Levels, QuantizedOperator, Reading
     from pt2e_ci.program.trace import Trace, Value
 
@@ -152,6 +156,8 @@ class Decider:
             return self._by_rule(trial, asked)
         except UndecidedError as error:
             why = str(error)
+            if trial is None and one.before is None and self._is_given(one):
+                return Decision("floats", self._as_it_ran(one, target), why=why)
         except Exception as error:  # a program of another kind than any before: it is tested, and says why
             return Decision(why=f"to decide it raised {one_line(error)}")
         try:
@@ -171,6 +177,29 @@ class Decider:
         quantize = InputQuantize(segment, self._values, inputs[0], self._reading, one)
         tally = quantize.decide(self._rounding, self._allowed)
         return Decision("floats", tally, floats=(quantize, inputs[0]))
+
+    def _as_it_ran(self, one: Levels, target: Value) -> Tally | None:
+        """Return what is not exact of the levels that the program had; None where nothing is."""
+        grid, got = one.quantize.grid.one, self._values[target].reshape(-1).long()
+        given = {
+            node: Real.of_floats(self._values[value])
+            for node, value in zip(self._reading.inputs, self._trace.inputs, strict=False)
+            if self._values[value].is_floating_point()
+        }
+        if grid is None:
+            return None
+        try:
+            real = work_out(self._reading, one.quantize.source, given)
+        except NoExactFormError:
+            return None
+        scale, bounds = Fraction(grid[0]), (one.quantize.grid.low, one.quantize.grid.high)
+        due = to_levels(real, scale, grid[1], bounds, self._rounding).reshape(-1)
+        if got.shape != due.shape or torch.equal(got, due):
+            return None
+        steps = (real.times(1 / scale).floats().reshape(-1) + grid[1]).clamp(*bounds)
+        places = torch.arange(len(got))
+        found = tally(got, due, steps, self._rounding.turn, self._allowed, 0, (places,))
+        return found if found.excess > 0 else None
 
     def trial(self, asked: Specification, target: Value) -> Trial:
         """Cut an operator out of the reference program.
@@ -255,6 +284,8 @@ class _Contraction:
         except UndecidedError as error:
             shown = trial.search(chain(trial.drawn(), self._ends()))
             return Decision("accumulators", why=str(error), shown=shown, trial=trial)
+        if len(linear.differs) and (same := self._saturated(linear)) is not None:
+            linear = same
         if len(linear.differs):
             trial = replace(trial, allowed=0.0)  # another map is no matter of rounding
             shown = trial.search(chain(trial.drawn(), self._around(linear.differs.tolist())))
@@ -287,6 +318,38 @@ class _Contraction:
         return Decision(
             "accumulators", tally, schemes, shown=shown, trial=trial, chance=linear.chance, requantization=found
         )
+
+    def _saturated(self, linear: contraction.LinearMap) -> contraction.LinearMap | None:
+        """Return another map that is as good: where all that either can reach becomes one level, and the same one.
+
+        None where that is not so.
+        """
+        elements, (low, high) = linear.differs, (one.reshape(-1) for one in self._sums.extremes())
+        interval, trial = self._lift.intervals[self._root], self._trial
+        ends = torch.stack([interval.low.reshape(-1), interval.high.reshape(-1)], 1).long()
+        after = Elements(trial.segment, self._values, [self._root])
+        on_ends = OnVectors({self._root: lambda at: ends[at]}, after, strict=True)
+        try:
+            signs = after.fold(trial.segment.target, elements, Turning(after))
+            got = after.fold(trial.segment.target, elements, on_ends).long()
+        except UndecidedError:
+            return None
+        due = torch.tensor([[self._due(at, int(one[at])) for one in (low, high)] for at in elements.tolist()])
+        if bool((signs < 0).any()) or not bool((torch.cat([got, due], 1) == got[:, :1]).all()):
+            return None
+        shift = linear.shift.clone()
+        shift[elements] = ends[self._places[elements], 0] - low[elements].long()
+        factor, divisor = linear.factor.clone(), linear.divisor.clone()
+        factor[elements] = divisor[elements] = 1
+        return replace(linear, factor=factor, divisor=divisor, shift=shift, differs=elements[:0])
+
+    def _due(self, element: int, accumulated: int) -> int:
+        """Return the level that is due for a sum."""
+        channel = int(self._sums.channels[element])
+        scale, point = self._asked.output
+        first, last = self._asked.range(self._trial.rounding)
+        steps = (self._sums.units[channel] * accumulated + self._sums.offsets[channel]) / scale
+        return max(first, min(last, self._trial.rounding.whole(steps, point) + point))
 
     def compared(self) -> contraction.LinearMap:
         """Compare the accumulators with the sums that are asked for.
