@@ -197,6 +197,13 @@ def test_displacement_is_what_criteria_speak_of():
     assert judge(qdq, program, sets, Criteria(lsb=0.2)).case.outcome == "mismatch"
 
 
+def test_criteria_refuse_words_that_nothing_is_called():
+    with pytest.raises(ValueError, match="write 'proved', 'partly' or 'tested'"):
+        Criteria(evidence="sure")
+    with pytest.raises(ValueError, match="'inexact' is all that can be allowed"):
+        Criteria(allow=("float",))
+
+
 def test_a_program_that_is_the_same_gives_the_same_evidence():
     first, second = (judged("linear_per_channel", representation) for _ in range(2))
     assert evidence(first, "linear").rescale == evidence(second, "linear").rescale

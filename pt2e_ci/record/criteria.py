@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pt2e_ci.exact.schemes import Rounding
@@ -16,7 +15,7 @@ DISPLACEMENT = 0.01
 """How far beyond a rounding boundary, in LSB, a value may be and pass: float32's own error. Half an accumulator is
 allowed beside, where a bias is no whole number of them."""
 
-DISPLACEMENTS: Mapping[str, float] = MappingProxyType({"input": 0.001})
+DISPLACEMENTS: Mapping[str, float] = {"input": 0.001}
 """The same by operator, where it is another: what a program is given is divided once, and rounded."""
 
 
