@@ -11,6 +11,7 @@ import copy
 import io
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -210,10 +211,8 @@ def _owners(reading: Reading, made_for: dict[str, Node]) -> dict[str, set[_Owner
     parts: dict[Node, set[_Owner]] = {}
     for one in reading.levels:
         nodes = {one.quantize.node}
-        try:
+        with suppress(UndecidedError):  # what the program is given has nothing between
             nodes |= {*Specification.of_levels(reading, one).between}
-        except UndecidedError:  # what the program is given
-            nodes |= {one.quantize.node}
         for node in nodes:
             parts.setdefault(node, set()).add(_Owner(one.quantize.node.name, one.name))
     return {name: parts.get(node, set()) for name, node in made_for.items()}

@@ -6,6 +6,8 @@ import hashlib
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
+
 from pt2e_ci.judge.deciding.decide import Decider
 from pt2e_ci.judge.deciding.witness import Witnesses
 from pt2e_ci.operators.row import Kind as OperatorKind
@@ -112,12 +114,8 @@ def _evidence(decision: Decision, witnesses: Witnesses, rounding: Rounding) -> E
     if decision.floats and not is_wrong and decision.floats[0].wraps_beyond:
         limit = decision.floats[0].limit
         why = f"of floats beyond {limit:.4g} the largest wrap around"
-        return Evidence(**_fields(evidence) | {"kind": Kind.PARTLY, "why": why, "proved": f"floats up to {limit:.4g}"})
+        return replace(evidence, kind=Kind.PARTLY, why=why, proved=f"floats up to {limit:.4g}")
     return evidence
-
-
-def _fields(evidence: Evidence) -> dict[str, Any]:
-    return {name: getattr(evidence, name) for name in evidence.__struct_fields__}
 
 
 def _rescale(found: Requantization, rounding: Rounding) -> Rescale | None:

@@ -96,7 +96,7 @@ class Findings:
     def refuted(self) -> Iterator[tuple[str, Evidence]]:
         """Yield what an input of the program shows to be wrong."""
         for name, evidence in self.decided():
-            if evidence.kind is Kind.REFUTED and evidence.witness is not None:
+            if evidence.is_shown:
                 yield name, evidence
 
 

@@ -17,7 +17,7 @@ from pt2e_ci.errors import InputError
 from pt2e_ci.files import read_toml
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import MISMATCHES
-from pt2e_ci.record.records import Case, Kind, Known, Operator, Record
+from pt2e_ci.record.records import Case, Known, Operator, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,8 +123,7 @@ class _Inexact(Expectation, frozen=True, kw_only=True, tag="inexact"):
 
 def _is_shown(operator: Operator) -> bool:
     """Tell whether an input shows an operator to be wrong."""
-    evidence = operator.evidence
-    return evidence is not None and evidence.kind is Kind.REFUTED and evidence.witness is not None
+    return operator.evidence is not None and operator.evidence.is_shown
 
 
 class _Float(Expectation, frozen=True, kw_only=True, tag="float"):

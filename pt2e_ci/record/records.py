@@ -330,6 +330,11 @@ class Evidence(Record, frozen=True, kw_only=True):
     pairs: list[Pairs] = []
 
     @property
+    def is_shown(self) -> bool:
+        """Whether an input of the program shows that it is wrong."""
+        return self.kind is Kind.REFUTED and self.witness is not None
+
+    @property
     def is_exact(self) -> bool:
         """Whether no value differs at all."""
         return self.kind is Kind.PROVED and not self.wrong

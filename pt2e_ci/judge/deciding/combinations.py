@@ -10,8 +10,7 @@ import torch
 
 from pt2e_ci.exact.reals import NoExactFormError, Real
 from pt2e_ci.exact.schemes import Rounding
-from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, UndecidedError, merged, some_of
+from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, UndecidedError, grouped, merged, some_of
 from pt2e_ci.judge.deciding.tally import Tally, tally
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.program.oracle import work_out
@@ -100,11 +99,7 @@ class Combinations:
             got = self.levels(element, columns)
             real = self._real(element, columns)
             due = self.asked.rounded(real, rounding).reshape(-1)
-            scale, point = self.asked.output
-            steps = real.times(1 / scale).floats().reshape(-1) + point
-            grid = self.asked.grid
-            assert grid is not None  # noqa: S101 - rounded refuses
-            steps = steps.clamp(grid.low, grid.high)  # beyond its ends a range is not left
+            steps = self.asked.steps(real)
             self.decided.append((columns, got, due))
             found.add(tally(got, due, steps, rounding.turn, allowed, element, tuple(columns.values())))
         return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pt2e_ci.judge.deciding.elements import Elements, InClasses, OnVectors, UndecidedError, descending
+from pt2e_ci.judge.deciding.elements import Elements, InClasses, OnVectors, UndecidedError, descending, grouped
 from pt2e_ci.judge.deciding.specification import EXACT
 from pt2e_ci.judge.provenance import TABLES, Segment
 from pt2e_ci.operators.names import by_name, name_of
@@ -310,13 +310,6 @@ class Lift:
             raise UndecidedError(f"{name_of(step.target)} may leave {dtype}: it reaches {interval.largest:.4g}")
 
 
-def grouped(classes: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """Return how many classes there are, each element's, and an element of each."""
-    kinds, rows = classes.unique(return_inverse=True)
-    first = torch.full((len(kinds),), len(rows)).scatter_reduce_(0, rows, torch.arange(len(rows)), "amin")
-    return len(kinds), rows, first
-
-
 @dataclass(frozen=True)
 class LinearMap:
     """How an accumulator is made of the sums that are asked for: ``factor / divisor * sum + shift``, for each element.
@@ -324,7 +317,6 @@ class LinearMap:
     Attributes:
         factor, divisor, shift: whole numbers, int64, flat, in the order of the contraction's result.
         chance: the probability, at most, that a difference in one element went unnoticed.
-        largest: the largest magnitude of an integer on the way.
         differs: the elements where it is another map; none where it is the one.
 
     """
@@ -333,7 +325,6 @@ class LinearMap:
     divisor: torch.Tensor
     shift: torch.Tensor
     chance: float
-    largest: float
     differs: torch.Tensor
 
 
@@ -368,7 +359,6 @@ def compare(lift: Lift, asked: Accumulators, places: torch.Tensor, points: Mappi
         return got.long() - shift, asked.sums(drawn).reshape(-1).long()
 
     zero = {node: torch.full(tuple(shape), float(points[node])).double() for node, shape in shapes.items()}
-    shift = torch.zeros(len(places), dtype=torch.int64)
     shift = lift.run(zero).reshape(-1)[places].long()
     factor, divisor = torch.ones_like(shift), torch.ones_like(shift)
     unknown = torch.ones_like(shift, dtype=torch.bool)
@@ -387,4 +377,4 @@ def compare(lift: Lift, asked: Accumulators, places: torch.Tensor, points: Mappi
         got, due = sums(span)
         differs |= got * divisor != due * factor
         chance *= degree / span
-    return LinearMap(factor, divisor, shift, chance, lift.largest, differs.nonzero().flatten())
+    return LinearMap(factor, divisor, shift, chance, differs.nonzero().flatten())

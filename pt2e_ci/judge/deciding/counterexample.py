@@ -38,7 +38,6 @@ class Shown:
         element: the place in the flattened result.
         got, due: its level, and the exact one.
         displacement: how far beyond its boundary the exact value is, in LSB.
-        wrong: how many elements are.
 
     """
 
@@ -47,7 +46,6 @@ class Shown:
     got: int
     due: int
     displacement: float
-    wrong: int
 
 
 @dataclass(frozen=True)
@@ -91,17 +89,14 @@ class Trial:
         differ = got != due
         if not bool(differ.any()):
             return None
-        scale, point = self.asked.output
-        grid = self.asked.grid
-        assert grid is not None  # noqa: S101 - output refuses
-        steps = (real.times(1 / scale).floats().reshape(-1)[differ] + point).clamp(grid.low, grid.high)
+        steps = self.asked.steps(real)[differ]
         a, b = got[differ], due[differ]
         far = displacement(a.double(), b.double(), steps, self.rounding.turn)
         worst = int(far.argmax())
         if not float(far[worst]) > self.allowed:
             return None
         element = int(differ.nonzero().flatten()[worst])
-        return Shown(levels, element, int(a[worst]), int(b[worst]), float(far[worst]), int((far > self.allowed).sum()))
+        return Shown(levels, element, int(a[worst]), int(b[worst]), float(far[worst]))
 
     def search(self, tries: Iterator[dict[Node, torch.Tensor]]) -> Shown | None:
         """Return the first of some levels that shows something, or None."""

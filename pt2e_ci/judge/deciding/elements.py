@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 # Take a table that is no operand of the same shape: where its rows or its numbers begin.
-_SEARCHES = {"bucketize": ("boundaries", "self"), "searchsorted": ("sorted_sequence", "self")}
-
-
+_SEARCHES = {"bucketize": "boundaries", "searchsorted": "sorted_sequence"}
+# Of more elements than these, some are looked at in place of all, where that is a check of the method.
 _MANY = 1 << 16
 
 
@@ -220,7 +219,7 @@ def table_of(step: Step) -> Value | None:
     name = name_of(step.target)
     if name in _SEARCHES:
         named = by_name(step.target, step.args, step.kwargs)
-        table: Value = named[_SEARCHES[name][0]]
+        table: Value = named[_SEARCHES[name]]
         return table
     return step.takes[0] if name in TABLES and step.takes else None
 
@@ -237,7 +236,7 @@ class OnVectors:
 
     Attributes:
         given: what each beginning is, as a function of its elements: a tensor of as many rows, or of one.
-        values: all tensors of a run.
+        elements: whose values they are.
         strict: whether to refuse what leaves the range of its dtype.
         log: where the name and the values of each step are noted, if they are wanted.
 
@@ -382,9 +381,37 @@ def merged(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
+def grouped(classes: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Return how many classes there are, each element's, and an element of each."""
+    kinds, rows = classes.unique(return_inverse=True)
+    first = torch.full((len(kinds),), len(rows)).scatter_reduce_(0, rows, torch.arange(len(rows)), "amin")
+    return len(kinds), rows, first
+
+
 def some_of(count: int) -> torch.Tensor:
     """Return the places of all elements, or of some at random where they are many."""
     return torch.arange(count) if count <= _MANY else torch.randint(0, count, (_MANY,)).sort().values
+
+
+def bisected(
+    levels_at: Callable[[torch.Tensor], torch.Tensor], levels: torch.Tensor, least: torch.Tensor, most: torch.Tensor
+) -> torch.Tensor:
+    """Return the least whole number that a function which never falls takes to each level; `most` + 1 if none.
+
+    Args:
+        levels_at: the function, for a row of numbers for each kind of elements.
+        levels: the levels.
+        least: the first number, a column of a row for each kind.
+        most: the last.
+
+    """
+    low, high = (one.expand(len(least), len(levels)).clone() for one in (least, most + 1))
+    while bool((low < high).any()):
+        middle = torch.div(low + high, 2, rounding_mode="floor").minimum(most)
+        above, open_ = levels_at(middle) >= levels, low < high
+        high = torch.where(above & open_, middle, high)
+        low = torch.where(~above & open_, middle + 1, low)
+    return low
 
 
 class Touching:

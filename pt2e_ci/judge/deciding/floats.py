@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import Elements, InClasses, OnVectors, Touching, Turning, UndecidedError
+from pt2e_ci.judge.deciding.elements import (
+    Elements,
+    InClasses,
+    OnVectors,
+    Touching,
+    Turning,
+    UndecidedError,
+    bisected,
+    grouped,
+)
+from pt2e_ci.judge.deciding.specification import is_move
 from pt2e_ci.judge.deciding.tally import EXAMPLES, Example, Tally
 from pt2e_ci.program.oracle import work_out
 from pt2e_ci.program.segments import Operation
@@ -81,12 +90,12 @@ class InputQuantize:
         self._levels(torch.tensor([[low, high]]).expand(self.count, 2), strict=True)
         levels = torch.arange(first + 1, last + 1)
         exact = self._begins(levels.tolist(), rounding)
-        found = self._boundaries(levels, low, high)
+        column = torch.zeros(self.count, 1, dtype=torch.int64)
+        found = bisected(self._levels, levels, column + low, column + high)
         result = Tally(checked=self.count * (high - low + 1))
         for row, column in (found != exact).nonzero().tolist():
             self._note(result, row, int(levels[column]), int(found[row, column]), int(exact[column]), rounding)
         result.excess = result.displacement - allowed if result.wrong else -math.inf
-        result.largest = max(result.largest, math.ceil(result.displacement) if result.displacement > 1 else 0)
         result.examples = sorted(result.examples, key=lambda one: -one.displacement)[:EXAMPLES]
         return result
 
@@ -117,7 +126,7 @@ class InputQuantize:
         turn = Fraction(rounding.begins(level - self.point, self.point)[0], 2)
         far = abs(float(Fraction(self.value(worst)) / self.scale - turn))
         got, right = (level, level - 1) if at < due else (level - 1, level)
-        result.largest, result.displacement = 1, max(result.displacement, far)
+        result.displacement = max(result.displacement, far)
         result.examples.append(Example(int(self._first[row]), (worst,), got, right, far))
 
     def place(self, element: int) -> int:
@@ -135,7 +144,6 @@ class InputQuantize:
             got = int(ends[row, column])
             away = abs(got - bounds[column])
             result.wrong += 1
-            result.largest = max(result.largest, away)
             result.displacement = result.excess = max(result.displacement, float(away))
             result.examples.append(Example(int(self._first[row]), (given[column],), got, bounds[column], float(away)))
         return result
@@ -145,16 +153,6 @@ class InputQuantize:
         given = {self._given: lambda at: floats}
         on_vectors = OnVectors(given, self._elements, strict)
         return self._elements.fold(self.target, self._first, on_vectors).long()
-
-    def _boundaries(self, levels: torch.Tensor, least: int, most: int) -> torch.Tensor:
-        low = torch.full((self.count, len(levels)), least)
-        high = torch.full_like(low, most + 1)
-        while bool((low < high).any()):
-            middle = torch.div(low + high, 2, rounding_mode="floor").clamp(max=most)
-            above, open_ = self._levels(middle) >= levels, low < high
-            high = torch.where(above & open_, middle, high)
-            low = torch.where(~above & open_, middle + 1, low)
-        return low
 
     def _begins(self, levels: Sequence[int], rounding: Rounding) -> torch.Tensor:
         """Return the first float, as an ordered number, that is at each level."""
@@ -188,7 +186,7 @@ def _due_places(reading: Reading, levels: Levels, given: torch.Tensor) -> torch.
     node = levels.quantize.source
     while node.op != "placeholder":
         item = reading.items[node]
-        if not isinstance(item, Operation) or item.row is None or not (item.row.moves or item.row.leaves):
+        if not isinstance(item, Operation) or not is_move(item):
             raise UndecidedError("it is worked out from the input")
         node = node.all_input_nodes[0]
     marks = torch.arange(given.numel(), dtype=torch.float64).reshape(given.shape)

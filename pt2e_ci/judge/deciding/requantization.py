@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +13,17 @@ import torch
 from pt2e_ci.exact.boundaries import least
 from pt2e_ci.exact.levels import beginnings_of
 from pt2e_ci.exact.schemes import Multiplier, Rounding
-from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import InClasses, OnVectors, Touching, Turning, UndecidedError, merged, some_of
+from pt2e_ci.judge.deciding.elements import (
+    InClasses,
+    OnVectors,
+    Touching,
+    Turning,
+    UndecidedError,
+    bisected,
+    grouped,
+    merged,
+    some_of,
+)
 from pt2e_ci.judge.deciding.tally import EXAMPLES, Example, Tally, displacement, tally
 
 if TYPE_CHECKING:
@@ -129,7 +138,7 @@ class Requantization:
 
         """
         first, last = self.range
-        if self._is_monotone():
+        if self._is_monotone:
             found = Tally()
             self.boundaries = self._boundaries(slice(0, None), first, last)
             for start in range(0, self.count, _ROWS):
@@ -200,30 +209,19 @@ class Requantization:
         return self._parts[key]
 
     @cached_property
-    def _turns(self) -> bool:
+    def _is_monotone(self) -> bool:
         try:
             signs = self.elements.fold(self.target, self._first, Turning(self.elements))
             # Where operators are monotone, the ends are the furthest that they get.
             self._levels(torch.stack([self.least, self.most], 1), slice(0, None), strict=True)
         except UndecidedError:
-            return True
-        return bool((signs < 0).any())
-
-    def _is_monotone(self) -> bool:
-        return not self._turns
+            return False
+        return not bool((signs < 0).any())
 
     def _boundaries(self, rows: slice, first: int, last: int) -> torch.Tensor:
         """Return the least accumulator of each level but the first, by bisection."""
-        least, most = self.least[rows, None], self.most[rows, None]
-        levels = torch.arange(first + 1, last + 1)[None, :]
-        low, high = (one.expand(len(least), last - first).clone() for one in (least, most + 1))
-        while bool((low < high).any()):
-            middle = torch.div(low + high, 2, rounding_mode="floor").minimum(most)
-            above = self._levels(middle, rows) >= levels
-            open_ = low < high
-            high = torch.where(above & open_, middle, high)
-            low = torch.where(~above & open_, middle + 1, low)
-        return low
+        levels = torch.arange(first + 1, last + 1)
+        return bisected(partial(self._levels, rows=rows), levels, self.least[rows, None], self.most[rows, None])
 
     def _by_boundaries(self, rows: slice, first: int, last: int, rounding: Rounding) -> Tally:
         ends = self._levels(torch.stack([self.least[rows], self.most[rows]], 1), rows)
@@ -258,7 +256,6 @@ class Requantization:
         wrong = (found != exact) & (got != due)
         steps = self._steps(worst, rows).clamp(first, last)  # beyond its ends a range is not left
         far = displacement(got.double(), due.double(), steps, rounding.turn).where(wrong, torch.tensor(0.0).double())
-        result.largest = int((got - due).abs().where(wrong, torch.tensor(0)).max())
         result.displacement = float(far.max())
         result.excess = float((far - self._allowed(rows)[:, None]).where(wrong, torch.tensor(-math.inf).double()).max())
         order = far.where(wrong, torch.tensor(-1.0).double()).reshape(-1).argsort(descending=True)[:EXAMPLES].tolist()

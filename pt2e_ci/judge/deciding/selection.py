@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from pt2e_ci.exact.reals import Real
-from pt2e_ci.judge.deciding.contraction import grouped
-from pt2e_ci.judge.deciding.elements import Elements, InClasses, OnVectors, UndecidedError, descending, table_of
+from pt2e_ci.judge.deciding.elements import (
+    Elements,
+    InClasses,
+    OnVectors,
+    UndecidedError,
+    descending,
+    grouped,
+    table_of,
+)
 from pt2e_ci.judge.deciding.replay import Replay
 from pt2e_ci.judge.deciding.tally import Tally, tally
 from pt2e_ci.judge.provenance import Segment, provenance

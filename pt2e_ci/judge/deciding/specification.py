@@ -84,7 +84,7 @@ class Specification:
         found = [item for node, item in reading.items.items() if node in seen]
         dequantized = [item for item in found if isinstance(item, Dequantize)]
         moving = [one for one in dequantized if one.source in reading.computed]
-        operations = [item for item in found if isinstance(item, Operation) and not _is_move(item)]
+        operations = [item for item in found if isinstance(item, Operation) and not is_move(item)]
         fixed = [one for one in dequantized if one not in moving]
         if not moving:
             raise UndecidedError("an operand is no level")
@@ -202,6 +202,12 @@ class Specification:
         assert self.grid is not None  # noqa: S101 - output refuses
         return to_levels(real, scale, point, (self.grid.low, self.grid.high), rounding)
 
+    def steps(self, real: Real) -> torch.Tensor:
+        """Return real numbers in levels, flat, float64, held to the grid: beyond its ends a range is not left."""
+        scale, point = self.output
+        assert self.grid is not None  # noqa: S101 - output refuses
+        return (real.times(1 / scale).floats().reshape(-1) + point).clamp(self.grid.low, self.grid.high)
+
     def due(self, levels: Mapping[Node, torch.Tensor], rounding: Rounding) -> torch.Tensor:
         """Return the levels that are due for the operands' levels, int64."""
         return self.rounded(self.real(levels), rounding)
@@ -237,7 +243,7 @@ class Specification:
     def moves(self) -> tuple[Node, ...]:
         """The nodes that leave numbers as they are, and at most put them elsewhere."""
         items = (self.reading.items[node] for node in self.between)
-        return tuple(item.node for item in items if isinstance(item, Operation) and _is_move(item))
+        return tuple(item.node for item in items if isinstance(item, Operation) and is_move(item))
 
     @property
     def has_options(self) -> bool:
@@ -447,5 +453,6 @@ def _is_activation(one: Operation) -> bool:
     return one.kind in (Kind.ACTIVATION, Kind.NEUTRAL)
 
 
-def _is_move(one: Operation) -> bool:
+def is_move(one: Operation) -> bool:
+    """Tell whether an operation leaves numbers as they are, and at most puts them elsewhere."""
     return one.row is not None and (one.row.moves or one.row.leaves)

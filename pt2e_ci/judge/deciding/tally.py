@@ -45,7 +45,6 @@ class Tally:
         checked: how many values there are.
         wrong: how many are not exact.
         low, high: how many of these are below, and above.
-        largest: the largest difference, in levels.
         displacement: how far beyond the boundary of its level a value is, at most, in LSB.
         excess: the same, less what is allowed there.
         examples: the worst.
@@ -57,7 +56,6 @@ class Tally:
     wrong: int = 0
     low: int = 0
     high: int = 0
-    largest: int = 0
     displacement: float = 0.0
     excess: float = -math.inf
     examples: list[Example] = field(default_factory=list)
@@ -69,7 +67,6 @@ class Tally:
         self.wrong += other.wrong
         self.low += other.low
         self.high += other.high
-        self.largest = max(self.largest, other.largest)
         self.displacement = max(self.displacement, other.displacement)
         self.excess = max(self.excess, other.excess)
         self.shown = self.shown or other.shown
@@ -107,7 +104,6 @@ def tally(
         a, b = got[differ].double(), due[differ].double()
         far = displacement(a, b, steps[differ], turn)
         found.low, found.high = int((a < b).sum()), int((a > b).sum())
-        found.largest = int((a - b).abs().max())
         found.displacement = float(far.max())
         found.excess = found.displacement - allowed
         places = differ.nonzero().flatten()
