@@ -257,6 +257,8 @@ class Decider:
 
 
 _SELECTED = selection.miss(9)
+_AROUND = 16
+"""So many elements that are another map, and so many boundaries of each, are aimed at."""
 
 
 class _Contraction:
@@ -398,16 +400,20 @@ class _Contraction:
         yield from Aim(self._trial, self._sums).ends(elements)
 
     def _around(self, elements: Sequence[int]) -> Iterator[dict[Node, torch.Tensor]]:
+        """Aim at boundaries that the sums of some elements can reach."""
         aim = Aim(self._trial, self._sums)
-        channels = self._sums.channels
+        low, high = (one.reshape(-1) for one in self._sums.extremes())
         scale, point = self._asked.output
         first, last = self._asked.range(self._trial.rounding)
-        for element in elements[:16]:
-            channel = int(channels[element])
+        for element in elements[:_AROUND]:
+            channel = int(self._sums.channels[element])
             unit, offset = self._sums.units[channel], self._sums.offsets[channel]
-            middle = sorted(range(first + 1, last + 1), key=lambda level: abs(level - point))[:16]
-            begins = [math.ceil((scale * (2 * (level - point) - 1) / 2 - offset) / unit) for level in middle]
-            yield from aim.around(element, self._lift, begins)
+            begins = (
+                math.ceil((scale * (2 * (level - point) - 1) / 2 - offset) / unit)
+                for level in range(first + 1, last + 1)
+            )
+            within = [begin for begin in begins if int(low[element]) < begin <= int(high[element])]
+            yield from aim.around(element, self._lift, within[:: max(1, len(within) // _AROUND)])
 
     def _at(self, found: Requantization, tally: Tally) -> Iterator[dict[Node, torch.Tensor]]:
         """Aim at accumulators that are wrong."""
