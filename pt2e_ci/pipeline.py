@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pt2e_ci.catalogue.inputs import build_model, input_sets
 from pt2e_ci.catalogue.seed_rule import seed_check
 from pt2e_ci.errors import InputError, one_line
-from pt2e_ci.flow.capture import export
+from pt2e_ci.flow.capture import dynamic_batch, export
 from pt2e_ci.flow.nearest import nearest
 from pt2e_ci.flow.quantizers import Ahead
 from pt2e_ci.flow.representation import apply, apply_upstream
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
-    from pt2e_ci.catalogue.cases import Case
+    from pt2e_ci.catalogue.cases import Case, SeedRule
     from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.flow.homes import Home
     from pt2e_ci.flow.patterns import PatternGraphs
@@ -66,25 +66,45 @@ class Flow:
     engines: Sequence[str] = ()
 
     def convert(
-        self,
-        model: Callable[[], nn.Module],
-        inputs: tuple[Any, ...],
-        quantizer: Callable[[], Any],
-        *,
-        dynamic_batch: bool = False,
+        self, model: Callable[[], nn.Module], inputs: tuple[Any, ...], quantizer: Callable[[], Any], shapes: Any = None
     ) -> Generator[Stage, None, Converted]:
-        """Yield each stage as it begins; return the Q/DQ program of a model, calibrated on `inputs`."""
+        """Yield each stage as it begins; return the Q/DQ program of a model, calibrated on `inputs`.
+
+        `shapes` are dynamic, as `torch.export.export` takes them.
+        """
         yield Stage.EXPORT
         chosen = quantizer()
         if isinstance(chosen, Ahead):
             return Converted(export(chosen.quantize(model()), inputs), None)
-        graph = export(model(), inputs, dynamic_batch=dynamic_batch)
+        graph = export(model(), inputs, shapes)
+        return (yield from self.quantize(graph, chosen, [inputs]))
+
+    def quantize(
+        self, graph: GraphModule, quantizer: Any, calibration: Sequence[tuple[Any, ...]]
+    ) -> Generator[Stage, None, Converted]:
+        """Yield the stages from a captured graph, which is used up, to its Q/DQ program."""
         yield Stage.PREPARE
         float_model = FloatModel.of(graph)
-        prepared = self.home.prepare(graph, chosen)
+        prepared = self.home.prepare(graph, quantizer)
         yield Stage.CALIBRATE
         with torch.no_grad():
-            float_model.calibrate(prepared, inputs)
+            for inputs in calibration:
+                float_model.calibrate(prepared, inputs)
+        return (yield from self.finish(prepared, float_model))
+
+    def train(
+        self, graph: GraphModule, quantizer: Any, training: Callable[[GraphModule], Any]
+    ) -> Generator[Stage, None, Converted]:
+        """Yield the same stages where a captured graph is prepared for training, and trained by a function."""
+        yield Stage.PREPARE
+        prepared = self.home.prepare(graph, quantizer, qat=True)
+        yield Stage.CALIBRATE
+        training(prepared)
+        self.home.evaluate(prepared)
+        return (yield from self.finish(prepared, None))
+
+    def finish(self, prepared: GraphModule, float_model: FloatModel | None) -> Generator[Stage, None, Converted]:
+        """Yield the last stage: from a calibrated program, which is used up, to its Q/DQ program."""
         yield Stage.CONVERT
         with self.patterns.serve(prepared) if self.patterns else nullcontext():
             qdq = self.home.convert(prepared)
@@ -103,7 +123,7 @@ class Flow:
         inputs: Sequence[InputSet],
         criteria: Criteria,
         *,
-        dynamic_batch: bool = False,
+        is_dynamic: bool = False,
     ) -> Generator[Stage, None, Judged]:
         """Yield each stage of a conversion, and of what follows; return the verdict.
 
@@ -111,7 +131,7 @@ class Flow:
             InputError: an input set has other shapes than the first, and they are not dynamic.
 
         """
-        if not dynamic_batch and (wrong := check_shapes([one.tensors for one in inputs])):
+        if not is_dynamic and (wrong := check_shapes([one.tensors for one in inputs])):
             raise InputError(wrong)
         made = yield from converted
         reference = self.represent(made.qdq)
@@ -185,8 +205,10 @@ class Clock:
 def converted(case: Case, flow: Flow, seed: int, inputs: Sequence[InputSet]) -> Generator[Stage, None, Converted]:
     """Yield the stages of a case's conversion, calibrated on the first of its input sets."""
     quantizer = load("quantizers", case.quantizer.value)
-    shapes = {"dynamic_batch": case.dynamic_batch}
-    return flow.convert(lambda: build_model(case, seed), inputs[0].tensors, quantizer, **shapes)
+    first = inputs[0].tensors
+    return flow.convert(
+        lambda: build_model(case, seed), first, quantizer, dynamic_batch(first) if case.dynamic_batch else None
+    )
 
 
 def run_case(
@@ -197,35 +219,45 @@ def run_case(
     try:
         sets = input_sets(case, seed)
         stages = converted(case, flow, seed, sets)
-        judged = clock.follow(flow.judge(stages, sets, case.criteria, dynamic_batch=case.dynamic_batch))
+        judged = clock.follow(flow.judge(stages, sets, case.criteria, is_dynamic=case.dynamic_batch))
     except StageError as error:
-        cause = error.__cause__
-        record = CaseRecord(
-            name=case.name,
-            family=case.family,
-            outcome=Outcome.ERROR,
-            stage=error.stage,
-            reason=reason("PQ043", error=one_line(cause)),
-            seconds=clock.seconds,
-        )
-        return record, "".join(traceback.format_exception(cause))
+        return failed(case.name, case.family, error, clock), "".join(traceback.format_exception(error.__cause__))
+    return record_of(judged, case.name, case.family, clock, flow.engines, case.seed_rule), None
+
+
+def failed(name: str, family: str, error: StageError, clock: Clock) -> CaseRecord:
+    """Return the record of a case of which a stage raised."""
+    return CaseRecord(
+        name=name,
+        family=family,
+        outcome=Outcome.ERROR,
+        stage=error.stage,
+        reason=reason("PQ043", error=one_line(error.__cause__)),
+        seconds=clock.seconds,
+    )
+
+
+def record_of(
+    judged: Judged, name: str, family: str, clock: Clock, engines: Sequence[str] = (), rule: SeedRule | None = None
+) -> CaseRecord:
+    """Return the record of a verdict, with what is told of it beside: by engines, and by upstream's own rule."""
     found, qdq, reference = judged.judgement, judged.qdq, judged.reference
     started = time.perf_counter()
-    engines = measure(qdq, found.reading, found.samples, flow.engines)
+    measured = measure(qdq, found.reading, found.samples, engines)
     clock.seconds["engines"] = round(time.perf_counter() - started, 6)
-    rule, structure = case.seed_rule, found.case.structure
+    structure = found.case.structure
     if structure is not None:
         rewrites = None if reference.rewrites is None else dict(sorted(reference.rewrites.items()))
         structure = replace(structure, rewrites=rewrites, nearest=_nearest(qdq, found.left, reference))
     return replace(
         found.case,
-        name=case.name,
-        family=case.family,
+        name=name,
+        family=family,
         structure=structure,
-        engines=engines,
+        engines=measured,
         seed_check=seed_check(rule, qdq, reference.program, found.outputs) if rule else None,
         seconds=clock.seconds,
-    ), None
+    )
 
 
 def _nearest(qdq: GraphModule, left: Iterable[Observed], reference: Reference) -> list[Near]:

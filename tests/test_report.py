@@ -14,7 +14,7 @@ from conftest import ROOT
 from made import RUN, case, comparison, report, run
 
 from pt2e_ci.errors import InputError
-from pt2e_ci.record.reasons import TEXTS, reason
+from pt2e_ci.record.reasons import REASONS, reason
 from pt2e_ci.record.report import (
     Report,
     check_writable,
@@ -204,7 +204,7 @@ def test_rows_are_in_the_order_of_the_longest_report():
 def test_every_reason_is_given_somewhere_and_every_code_is_known():
     source = "".join(path.read_text() for path in (ROOT / "pt2e_ci").rglob("*.py") if path.name != "reasons.py")
     given = re.findall(r'reason\(\s*"(PQ\d+)"', source)
-    assert set(given) == set(TEXTS)
+    assert set(given) == set(REASONS)
     assert reason("PQ019", names="add", found="float32", wanted="integer").text == (
         "add: accumulators become levels in float32, where integer is asked for"
     )

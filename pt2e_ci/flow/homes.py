@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
     from pt2e_ci.cells.cell import FlowName
 
-# home: (flow, XNNPACK's quantizer, the rewrites of the reference representation, those of conv with batch norm)
-_MODULES: dict[FlowName, tuple[str, str, str, str]] = {
+# home: (flow, XNNPACK's quantizer, the rewrites of the reference representation, those of conv with batch norm,
+# what ends a training)
+_MODULES: dict[FlowName, tuple[str, str, str, str, str]] = {
     "torch.ao": (
         "torch.ao.quantization.quantize_pt2e",
         "torch.ao.quantization.quantizer.xnnpack_quantizer",
         "torch.ao.quantization.pt2e.representation.rewrite",
         "torch.ao.quantization.pt2e.qat_utils",
+        "torch.ao.quantization",
     ),
     "torchao": (
         "torchao.quantization.pt2e.quantize_pt2e",
         "torchao.testing.pt2e._xnnpack_quantizer",
         "torchao.quantization.pt2e.reference_representation_rewrite",
         "torchao.quantization.pt2e.qat_utils",
+        "torchao.quantization.pt2e",
     ),
 }
 
@@ -50,15 +53,20 @@ class Home:
     """Rewrites that converting to Q/DQ looks for: in 2.1 and 2.2 in every model, later only beside batch norm."""
     _flow: ModuleType
     _quantizer: ModuleType
+    _evaluation: ModuleType
 
     def xnnpack(self, **options: bool) -> Any:
         """Return XNNPACK's symmetric quantizer, set globally to the configuration of these options."""
         config = self._quantizer.get_symmetric_quantization_config(**options)
         return self._quantizer.XNNPACKQuantizer().set_global(config)
 
-    def prepare(self, graph: GraphModule, quantizer: Any) -> GraphModule:
-        """Insert the observers that the quantizer asks for. The graph is used up."""
-        return self._flow.prepare_pt2e(graph, quantizer)
+    def prepare(self, graph: GraphModule, quantizer: Any, *, qat: bool = False) -> GraphModule:
+        """Insert the observers that the quantizer asks for, or what is trained (QAT). The graph is used up."""
+        return (self._flow.prepare_qat_pt2e if qat else self._flow.prepare_pt2e)(graph, quantizer)
+
+    def evaluate(self, trained: GraphModule) -> None:
+        """Put a program that was prepared for training, and trained, into eval mode: its batch norm and dropout."""
+        self._evaluation.move_exported_model_to_eval(trained)
 
     def convert(self, prepared: GraphModule) -> GraphModule:
         """Return the Q/DQ program of a calibrated graph, with constant weights quantized. The graph is used up."""
@@ -84,13 +92,13 @@ def import_home(name: FlowName) -> Home:
 
     """
     try:
-        flow, quantizer, rewrites, fusions = (import_module(module) for module in _MODULES[name])
+        flow, quantizer, rewrites, fusions, evaluation = (import_module(module) for module in _MODULES[name])
     except Exception as error:  # torchao beside the wrong torch fails at import in many ways
         raise InputError(
             f"the PT2E flow of {name} cannot be imported beside torch {torch.__version__}"
             f" ({type(error).__name__}: {error}): install a pair that `pt2e-ci cells` lists"
         ) from error
-    home = Home(name, rewrites, fusions, flow, quantizer)
+    home = Home(name, rewrites, fusions, flow, quantizer, evaluation)
     _in_use.set(home)
     return home
 

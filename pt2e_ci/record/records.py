@@ -31,10 +31,18 @@ class Record(Struct, frozen=True):
 
 
 class Reason(Record, frozen=True, kw_only=True):
-    """Why a case ended as it did: a code of `reasons` and the text. A report of schema 1 has no codes."""
+    """Why a case ended as it did.
+
+    Attributes:
+        code: one of `reasons`; a report of schema 1 has none.
+        text: what is wrong, in a line.
+        operators: the nodes of the operators that it is about; none where it is about the whole program.
+
+    """
 
     code: str | None
     text: str
+    operators: list[str] = []
 
 
 class Known(Record, frozen=True, kw_only=True):

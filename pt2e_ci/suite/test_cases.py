@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import sys
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from pt2e_ci.cells.capabilities import CAPABILITIES, THREADS, Capabilities, detect
-from pt2e_ci.cells.cell import installed, platform_tag
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
 from pt2e_ci.flow.representation import load_representation
@@ -20,8 +16,7 @@ from pt2e_ci.pipeline import Flow, run_case
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
 from pt2e_ci.record.records import Case as Record
-from pt2e_ci.record.records import Run
-from pt2e_ci.record.unchanged import now
+from pt2e_ci.record.running import run_here
 from pt2e_ci.suite.gathering import held
 from pt2e_ci.suite.session import RECORD_KEY, key_of_run, scratch_of, settings_of
 
@@ -44,9 +39,9 @@ def capabilities(pytestconfig: pytest.Config, settings: Settings) -> Capabilitie
     """Look at the machine, and leave the report's run line for the process that writes it."""
     torch.set_num_threads(THREADS)
     found = detect()
-    scratch_of(pytestconfig).write_run(
-        _run_record(settings, found, key_of_run(pytestconfig)), found.missing(CAPABILITIES)
-    )
+    key = key_of_run(pytestconfig)
+    run = run_here(settings.cell, found, key, settings.representation, settings.seed, settings.required)
+    scratch_of(pytestconfig).write_run(run, found.missing(CAPABILITIES))
     return found
 
 
@@ -92,29 +87,3 @@ def _end(record: Record, traceback: str | None) -> None:
         pytest.xfail(f"{record.outcome}: {text} [{record.known.reason}]")
     if record.outcome is Outcome.SKIP:
         pytest.skip(text)
-
-
-def _run_record(settings: Settings, found: Capabilities, key: str) -> Run:
-    """Return the report's run line."""
-    packages = sorted(metadata.distributions(), key=lambda distribution: distribution.name.lower())
-    return Run(
-        cell=settings.cell.id(platform_tag()),
-        listed=settings.cell.listed,
-        torch=settings.cell.torch,
-        torchao=installed("torchao"),
-        flow=settings.cell.flow,
-        machine=found.machine,
-        emulated=found.emulated,
-        engines=[*found.engines],
-        xnnpack=found.xnnpack,
-        cpu=found.cpu,
-        build=found.build,
-        python=".".join(str(number) for number in sys.version_info[:3]),
-        packages={distribution.name: distribution.version for distribution in packages},
-        required=[*settings.required],
-        representation=settings.representation or "upstream",
-        seed=settings.seed,
-        started=now(),
-        host=socket.gethostname(),
-        key=key,
-    )
