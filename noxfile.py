@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -82,22 +80,6 @@ def _cell(name: str) -> Cell:
     return next(cell for cell in CELLS if cell.name == name)
 
 
-def _uv() -> str:
-    try:
-        from uv import find_uv_bin
-
-        uv: str | None = find_uv_bin()
-    except ImportError:
-        uv = shutil.which("uv")
-    if uv is None:
-        raise InputError("uv, which makes environments, is neither beside nox nor on PATH: pip install uv")
-    listed = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False).stdout.strip()
-    there = next((path for path in (Path(listed), *Path(listed).parents) if path.exists()), Path("/"))
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise InputError(f"uv cannot write its cache, {listed}: set UV_CACHE_DIR to a folder that can be written")
-    return uv
-
-
 def _with() -> list[str]:
     try:
         return shlex.split(os.environ.get(WITH, ""))
@@ -119,7 +101,7 @@ def _environment(
         extras = _with() + ([package] if package else [])
         check_lock(cell, PROJECT["project"]["dependencies"])
         check_seal(BUILD_LOCK, PROJECT["build-system"]["requires"], BUILD_PYTHON)
-        uv = _uv()
+        uv = environments.find_uv()
         sources, note = torch_sources()
         session.log(note)
         interpreter = environments.find_python(uv, cell.on(python) if python else cell, folder)
@@ -191,7 +173,7 @@ def lock(session: nox.Session) -> None:
     except InputError as error:
         _stop(error)
     try:
-        _uv()
+        environments.find_uv()
         sources, note = torch_sources()
     except InputError as error:
         _stop(error)
@@ -219,7 +201,7 @@ def _compile(
 
     It is made for the first Python on x86-64; what it holds must have wheels for the others and for arm64, too.
     """
-    compile_ = (_uv(), "pip", "compile", "--quiet", "--generate-hashes", "--only-binary", ":all:")
+    compile_ = (environments.find_uv(), "pip", "compile", "--quiet", "--generate-hashes", "--only-binary", ":all:")
     made_by = ("--custom-compile-command", "nox -s lock", "--no-annotate", "--no-emit-package", "torch")
     first, *others = cell_pythons
     with tempfile.TemporaryDirectory() as folder:
@@ -288,7 +270,7 @@ def canary(session: nox.Session) -> None:
     newest = next(cell for cell in reversed(CELLS) if cell.base is None)
     python = _environment(session, newest)
     nightly = ("--upgrade", "--pre", "--index-url", NIGHTLY_INDEX, "--no-deps", "torch")
-    session.run(_uv(), "pip", "install", "--python", python, *nightly, external=True)
+    session.run(environments.find_uv(), "pip", "install", "--python", python, *nightly, external=True)
     session.run(python, "-m", "pt2e_ci", "run", *session.posargs, f"--report={ROOT}/reports/canary/", external=True)
 
 

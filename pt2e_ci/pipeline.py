@@ -124,8 +124,11 @@ class Flow:
         criteria: Criteria,
         *,
         is_dynamic: bool = False,
+        reference: Reference | None = None,
     ) -> Generator[Stage, None, Judged]:
         """Yield each stage of a conversion, and of what follows; return the verdict.
+
+        The reference program may be given; it is made otherwise.
 
         Raises:
             InputError: an input set has other shapes than the first, and they are not dynamic.
@@ -134,7 +137,7 @@ class Flow:
         if not is_dynamic and (wrong := check_shapes([one.tensors for one in inputs])):
             raise InputError(wrong)
         made = yield from converted
-        reference = self.represent(made.qdq)
+        reference = reference or self.represent(made.qdq)
         yield Stage.RUN
         judgement = judge(made.qdq, reference.program, inputs, criteria, model=made.model, rounding=self.rounding)
         return Judged(made.qdq, reference, judgement)

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pt2e_ci.catalogue.cases import Case
 
@@ -38,6 +39,7 @@ INSTRUCTION_SETS = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),  # aarch64
 )
 _INSTALLERS_FILES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
+_TALKATIVE = ("torchao", "torch.utils._pytree", "torch._export")
 DYNAMIC_SHAPES = "dynamic_shapes"
 """Export with dimensions that are not fixed."""
 
@@ -129,8 +131,21 @@ class Capabilities:
 def quiet_torch() -> None:
     """Have torch and torchao, which are about to be imported, keep to themselves what they miss and will change."""
     warnings.simplefilter("ignore")
-    for name in ("torchao", "torch.utils._pytree"):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Have them keep it to themselves for a while, in a process that is somebody else's."""
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    with warnings.catch_warnings():
+        quiet_torch()
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
 def detect() -> Capabilities:

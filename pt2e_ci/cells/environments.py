@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.cells.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH
@@ -20,7 +22,6 @@ from pt2e_ci.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from pt2e_ci.cells.cell import Cell
     from pt2e_ci.cells.sources import Sources
@@ -35,6 +36,30 @@ class Python:
     version: str
     path: str
     note: str | None = None
+
+
+def find_uv() -> str:
+    """Return the path of uv: the one that started this process, the one beside it, or the one on PATH.
+
+    Raises:
+        InputError: there is none, or it cannot write its cache.
+
+    """
+    uv = os.environ.get("UV")
+    if not uv:
+        try:
+            from uv import find_uv_bin
+
+            uv = find_uv_bin()
+        except ImportError:
+            uv = shutil.which("uv")
+    if uv is None:
+        raise InputError("uv, which makes environments, is neither beside this Python nor on PATH: pip install uv")
+    listed = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    there = next((path for path in (Path(listed), *Path(listed).parents) if path.exists()), Path("/"))
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"uv cannot write its cache, {listed}: set UV_CACHE_DIR to a folder that can be written")
+    return uv
 
 
 def find_python(uv: str, cell: Cell, folder: Path | None = None) -> Python:
@@ -78,7 +103,7 @@ class Recipe:
     Attributes:
         cell: whose lock it holds.
         python: the interpreter that it is made of.
-        root: the checkout that is installed in it, editable.
+        root: the checkout that is installed in it, editable; None where the package is among what a run adds.
         sources: where torch and all else come from.
         groups: requirements that belong to it beside the lock.
 
@@ -86,7 +111,7 @@ class Recipe:
 
     cell: Cell
     python: Python
-    root: Path
+    root: Path | None
     sources: Sources
     groups: Sequence[str] = ()
 
@@ -116,7 +141,8 @@ def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence
                 f"torch {cell.torch} could not be installed for Python {python.version}: set {SETTING} to an index"
                 " that has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
             ) from error
-        uv("pip", "install", *options, "--no-build-isolation", "--no-deps", "-e", str(root))
+        if root is not None:
+            uv("pip", "install", *options, "--no-build-isolation", "--no-deps", "-e", str(root))
         if recipe.groups:
             uv(*install, *recipe.groups)
         kept_python = {"version": python.version, "path": python.path}
@@ -125,15 +151,22 @@ def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence
     elif added:
         uv("pip", "uninstall", "--quiet", *options, *added)
     if extras:
-        # What is built of a folder is built again: uv would take an edited one for what it was.
-        uv("pip", "install", *options, *sources.uv_arguments(), "--refresh", *extras)
+        # What is built of a folder is built again: uv would take an edited one for what it was. torch stays.
+        kept_torch = ("--constraint", str(LOCKS / cell.name / TORCH))
+        uv("pip", "install", *options, *sources.uv_arguments(), *kept_torch, "--refresh", *extras)
     return interpreter
+
+
+def is_made(folder: Path, recipe: Recipe) -> bool:
+    """Tell whether the environment in a folder is made of a recipe, so that `make` would keep it."""
+    return (_read(folder) or {}).get("made_of") == _made_of(recipe)
 
 
 def _made_of(recipe: Recipe) -> str:
     digest = hashlib.sha256()
     lock = LOCKS / recipe.cell.name
-    for path in (lock / TORCH, lock / DEPENDENCIES, BUILD_LOCK, recipe.root / "pyproject.toml"):
+    own = [] if recipe.root is None else [recipe.root / "pyproject.toml"]
+    for path in (lock / TORCH, lock / DEPENDENCIES, BUILD_LOCK, *own):
         digest.update(path.read_bytes())
     # Where torch would come from now, and not what answers now: an environment outlives the network.
     chosen = (host_sources(), os.environ.get(SETTING))

@@ -19,6 +19,7 @@ import click
 from pt2e_ci import __version__, stops
 from pt2e_ci.cli.github import github
 from pt2e_ci.cli.image import image
+from pt2e_ci.cli.models import check, explain, version_in
 from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.files import write_whole
 
@@ -371,49 +372,16 @@ def diff(old: str, new: str, reports: Path, markdown: Path | None, html: Path | 
     sys.exit(1 if broke(changes) else 0)
 
 
-@main.command()
-@click.argument("case")
-@click.option("--torch", required=True, help="The version of torch.")
-@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), help=_REPORTS, show_default=True)
-def explain(case: str, torch: str, reports: Path) -> None:
-    """Say why CASE ended as it did: the rewrite that did not match, or where a difference comes from."""
-    from pt2e_ci.catalogue.cases import case_names
-    from pt2e_ci.errors import unknown
-    from pt2e_ci.views.explain import explain as in_words
-    from pt2e_ci.views.selection import read_all, with_torch
-
-    version = _version(torch)
-    found = [
-        (report, record)
-        for report in with_torch(read_all([reports]), version)
-        for record in report.cases
-        if record.name == case
-    ]
-    if not found:
-        if case not in case_names():
-            raise unknown("case", case, case_names())
-        raise InputError(f"no report of {case} on torch {version} in {reports}: run `nox -s test-{version}`")
-    click.echo("\n".join(in_words(report, record) for report, record in found), nl=False)
-
-
 def _side(name: str, folder: Path) -> list[Report]:
     """Return the reports of a file, a folder, or a version of torch in `folder`."""
     from pt2e_ci.views.selection import read_all, with_torch
 
     if Path(name).exists():
         return read_all([Path(name)])
-    version = _version(name, otherwise="no file or folder, and no version of torch")
+    version = version_in(name, otherwise="no file or folder, and no version of torch")
     if not (found := with_torch(read_all([folder]), version)):
         raise InputError(f"no report of torch {version} in {folder}: run `nox -s test-{version}`")
     return found
-
-
-def _version(name: str, otherwise: str = "no version of torch") -> str:
-    from pt2e_ci.cells.cell import minor
-
-    if not re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,4})?", name):
-        raise InputError(f"{name!r:.100} is {otherwise}, such as 2.10")
-    return minor(name)
 
 
 def _write(path: Path, text: str) -> None:
@@ -443,5 +411,7 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
     sys.exit(plan(Path.cwd(), cells, arguments_in(arguments), at_once=jobs, fresh=fresh).run())
 
 
+main.add_command(check)
+main.add_command(explain)
 main.add_command(image)
 main.add_command(github)

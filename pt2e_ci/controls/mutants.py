@@ -37,13 +37,14 @@ from pt2e_ci.program.trace import run, shapes_in, tensors_in, trace_call
 from pt2e_ci.views.table import width
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from pt2e_ci.catalogue.cases import Case as CatalogueCase
     from pt2e_ci.judge.deciding.decide import Decision
     from pt2e_ci.judge.verdict import InputSet
     from pt2e_ci.pipeline import Flow
     from pt2e_ci.program.segments import Item
+    from pt2e_ci.program.trace import Value
 
 
 class Fate(StrEnum):
@@ -188,8 +189,16 @@ class Subject:
                 continue
             decisions = decider.levels(one)
             found = [why for decision in decisions if (why := _inexact(decision)) is not None]
-            missing = None if decisions else (True, "no tensor has its levels")
-            yield owner, max(found, default=missing)
+            if not decisions:
+                found.append((True, "no tensor has its levels"))
+            elif found and self._is_off(one.quantize.node, alignment, runs):
+                found.append((True, "it has other levels on samples"))
+            yield owner, max(found, default=None)
+
+    def _is_off(self, node: Node, alignment: Alignment, runs: Sequence[Mapping[Value, torch.Tensor]]) -> bool:
+        value = alignment.levels[node]
+        pairs = zip(runs, self._levels, strict=True)
+        return any(not torch.equal(run[value].long(), levels[node].long()) for run, levels in pairs)
 
     def _exact_levels(self, inputs: Sequence[Any]) -> dict[Node, torch.Tensor]:
         kept = run(self._reading.program, inputs, self._reading.runtime).kept

@@ -260,7 +260,7 @@ def exact(found: Findings) -> Reason | None:
     refuted = dict(found.refuted())
     if refuted:
         part, evidence = max(refuted.items(), key=lambda item: item[1].displacement)
-        what = deviation(evidence) if len(refuted) == 1 else f"{part.name}: {deviation(evidence)}"
+        what = evidence.deviation if len(refuted) == 1 else f"{part.name}: {evidence.deviation}"
         return reason("PQ031", _nodes(refuted), names=_listed(refuted), what=what)
     off = {part: measured for part, measured in found.measured() if measured.wrong.off}
     if off:
@@ -435,12 +435,3 @@ def _is_activation(operator: QuantizedOperator) -> bool:
 
 def _families(names: Iterable[str]) -> Counter[str]:
     return Counter(family_of(name) for name in names)
-
-
-def deviation(evidence: Evidence) -> str:
-    """Say what of an operator is not exact: of how many values, on which side, and by how much."""
-    sides = [(evidence.low, "low"), (evidence.high, "high")]
-    counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
-    size = f"up to {evidence.displacement:.3g} LSB beyond a rounding boundary"
-    how = f"{evidence.schemes[0]}: " if len(evidence.schemes) == 1 else ""
-    return f"{how}of {evidence.values:,} {evidence.domain} {counts}, {size}"

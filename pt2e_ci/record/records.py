@@ -343,6 +343,15 @@ class Evidence(Record, frozen=True, kw_only=True):
         return self.kind is Kind.REFUTED and self.witness is not None
 
     @property
+    def deviation(self) -> str:
+        """Say what is not exact: of how many values, on which side, and by how much."""
+        sides = [(self.low, "low"), (self.high, "high")]
+        counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
+        size = f"up to {self.displacement:.3g} LSB beyond a rounding boundary"
+        how = f"{self.schemes[0]}: " if len(self.schemes) == 1 else ""
+        return f"{how}of {self.values:,} {self.domain} {counts}, {size}"
+
+    @property
     def is_exact(self) -> bool:
         """Whether no value differs at all."""
         return self.kind is Kind.PROVED and not self.wrong

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pt2e_ci.record.reasons import REASONS
 from pt2e_ci.record.records import Kind, Verdict
 from pt2e_ci.views.words import difference, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pt2e_ci.record.records import Case, Evidence, Operator, Unquantized, Witness
+    from pt2e_ci.record.records import Case, Evidence, Near, Operator, Unquantized, Witness
     from pt2e_ci.record.report import Report
 
+_COLUMNS = 80
 _MOST_LINES = 60
 _MOST_VALUES = 16
 
@@ -33,7 +36,37 @@ def explain(report: Report, case: Case) -> str:
     lines += [f"  {note.text}{f' ({note.code})' if note.code else ''}" for note in case.notes]
     for part in (_structure(report, case), _evidence(case), _inventory(case), _numbers(case), _programs(case)):
         lines += part
-    return "\n".join([*lines, "", f"To see it again: {case.command}"]) + "\n"
+    again = ["", f"To see it again: {case.command}"] if case.command else []
+    return "\n".join([*lines, *again]) + "\n"
+
+
+def explain_code(code: str) -> str:
+    """Return what a reason means, how it comes about, and what to do."""
+    entry = REASONS[code]
+    parts = [f"{code}: {entry.text}", f"Outcome: {entry.outcome or 'none; it only has to be known'}.", entry.why]
+    filled = [textwrap.fill(part, _COLUMNS, break_on_hyphens=False) for part in (*parts, f"What to do: {entry.remedy}")]
+    return "\n\n".join(filled) + "\n"
+
+
+def named(case: Case, name: str) -> list[Operator]:
+    """Return the operators of a case that are called so, by their name, node, or module."""
+    return [one for one in case.operators if name in (one.name, one.node, one.module)]
+
+
+def explain_operator(report: Report, case: Case, name: str) -> str:
+    """Return what is known of the operators of a name."""
+    lines = [f"{name} of {case.name} on {label(report)}:"]
+    nearest = {near.node: near for near in (case.structure.nearest if case.structure else [])}
+    for one in named(case, name):
+        state = f"{one.verdict}{f': {one.why}' if one.why else ''}" if one.verdict else "quantized by what takes it"
+        lines += ["", f"{one.name}{_places(one, one.levels or one.node)}: {state}"]
+        lines += [f"  {line}" for line in _lines_of(case, one.node)]
+        if near := nearest.get(one.node):
+            lines += [f"  {line}" for line in _near(case, near)]
+        if one.evidence is not None:
+            lines.append(f"  {_known(one.evidence)}")
+            lines += [f"    {line}" for line in _shown(one.evidence)] if one.evidence.kind is Kind.REFUTED else []
+    return "\n".join(lines) + "\n"
 
 
 def _structure(report: Report, case: Case) -> Iterator[str]:
@@ -52,14 +85,7 @@ def _structure(report: Report, case: Case) -> Iterator[str]:
     for near in structure.nearest:
         yield f"{near.operator}{_places(places.get(near.node))} stayed in float:"
         yield from (f"    {line}" for line in _lines_of(case, near.node))
-        found = f"the nearest rewrite is {near.rewrite}, of which {near.matched} of {near.of} calls are found"
-        if near.pattern:
-            yield f"  {found}, from its result on;"
-            yield f"  the first that parts: the pattern has {near.pattern}, the program"
-            yield f"  {near.graph or 'an input or a constant'}, at node {near.at}:"
-        else:
-            yield f"  {found}: what parts is an argument, or a value that is used more than once, at {near.at}:"
-        yield from (f"    {line}" for line in _lines_of(case, near.at))
+        yield from (f"  {line}" for line in _near(case, near))
     ours = report.run.representation
     explained = {near.operator for near in structure.nearest}
     for name in structure.float_operators:
@@ -68,6 +94,18 @@ def _structure(report: Report, case: Case) -> Iterator[str]:
         who = "no rewrite of upstream's is for it" if ours == "upstream" else f"{ours} left it so, or made it so"
         yield f"{name} is computed in float: {who}."
         yield from (f"    {text}" for text in _marked(case, name))
+
+
+def _near(case: Case, near: Near) -> Iterator[str]:
+    """Say where the rewrite that comes nearest parts from the program."""
+    found = f"the nearest rewrite is {near.rewrite}, of which {near.matched} of {near.of} calls are found"
+    if near.pattern:
+        yield f"{found}, from its result on;"
+        yield f"the first that parts: the pattern has {near.pattern}, the program"
+        yield f"{near.graph or 'an input or a constant'}, at node {near.at}:"
+    else:
+        yield f"{found}: what parts is an argument, or a value that is used more than once, at {near.at}:"
+    yield from (f"  {line}" for line in _lines_of(case, near.at))
 
 
 def _evidence(case: Case) -> Iterator[str]:
@@ -97,11 +135,8 @@ def _known(evidence: Evidence) -> str:
         return f"{evidence.kind}: {part}{evidence.why or 'the rest is compared'}"
     if not evidence.wrong:
         return f"{evidence.kind} exact: {values}{_scheme(evidence)}"
-    sides = [(evidence.low, "low"), (evidence.high, "high")]
-    counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
-    far = f"up to {evidence.displacement:.3g} LSB beyond a rounding boundary"
-    but = "but for" if evidence.kind is Kind.PROVED else "of"
-    return f"{evidence.kind}: {but} {values} {counts}, {far}{_scheme(evidence)}"
+    but = " but for some" if evidence.kind is Kind.PROVED else ""
+    return f"{evidence.kind}{but}: {evidence.deviation}"
 
 
 def _scheme(evidence: Evidence) -> str:

@@ -237,7 +237,7 @@ class OnVectors:
     Attributes:
         given: what each beginning is, as a function of its elements: a tensor of as many rows, or of one.
         elements: whose values they are.
-        strict: whether to refuse what leaves the range of its dtype.
+        strict: whether to refuse what leaves the range of its dtype, and is no shift in that.
         log: where the name and the values of each step are noted, if they are wanted.
 
     """
@@ -305,6 +305,8 @@ class OnVectors:
     def _check(self, step: Step, name: str, found: torch.Tensor, operands: Mapping[Value, torch.Tensor]) -> None:
         """Refuse a cast, or integer arithmetic, that leaves the range of its dtype.
 
+        Where all of a row wrap around equally often, as 128 to 383 do in a cast to int8, it is a shift.
+
         Raises:
             UndecidedError: it does.
 
@@ -320,7 +322,10 @@ class OnVectors:
         else:
             return
         info = torch.iinfo(found.dtype)
-        if bool((real.isnan() | (real < info.min) | (real > info.max)).any()):
+        leaves = bool((real.isnan() | (real < info.min) | (real > info.max)).any())
+        whole = info.bits < 64 and not any(one.dtype.is_floating_point for one in operands.values())
+        wraps = torch.div(real - info.min, 2.0**info.bits, rounding_mode="floor")
+        if leaves and not (whole and torch.equal(wraps, wraps[:, :1].expand_as(wraps))):
             raise UndecidedError(f"{name} leaves the range of {str(found.dtype).removeprefix('torch.')}")
 
     def join(self, step: Step, parts: Sequence[Part[torch.Tensor]], count: int) -> torch.Tensor:

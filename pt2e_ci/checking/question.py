@@ -1,0 +1,306 @@
+"""What is asked of a model, from arguments or from a file, and refused in one line where it makes no sense."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
+from pt2e_ci.errors import InputError, one_line
+from pt2e_ci.flow.capture import captures_programs
+from pt2e_ci.flow.quantizers import Ahead
+from pt2e_ci.operators.row import Kind
+from pt2e_ci.operators.rows import kind_of
+from pt2e_ci.plugins import load
+from pt2e_ci.record.criteria import DEFAULT, Criteria
+from pt2e_ci.record.reasons import REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    from pt2e_ci.flow.representation import Representation
+
+NAMES = (
+    *("model", "inputs", "quantizer", "representation", "criteria", "calibration"),
+    *("dynamic_shapes", "qat", "train", "known"),
+)
+"""What a file may give, as `check` takes it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, checked.
+
+    Attributes:
+        name: what the model is called.
+        model: a module, or a program: captured, calibrated or converted.
+        calls: the arguments of each call; the first is what further inputs are made of.
+        calibration: the calls that observers see.
+        quantizer: makes the quantizer; None for XNNPACK's.
+        representation: makes the reference program; None for upstream's.
+        represented_by: what that is called.
+        criteria: what it is held to.
+        dynamic_shapes: as `torch.export.export` takes them.
+        training: trains a prepared program, for quantization-aware training; None without.
+        known: how often each reason is known, by code.
+
+    """
+
+    name: str
+    model: nn.Module
+    calls: list[Call]
+    calibration: list[Call]
+    quantizer: Callable[[], Any] | None = None
+    representation: Representation | None = None
+    represented_by: str = "upstream"
+    criteria: Criteria = DEFAULT
+    dynamic_shapes: Any = None
+    training: Callable[[GraphModule], Any] | None = None
+    known: Mapping[str, int] = field(default_factory=dict)
+
+
+def question(
+    model: Any,
+    inputs: Any,
+    *,
+    quantizer: Any = None,
+    representation: Any = None,
+    criteria: Any = DEFAULT,
+    calibration: Any = None,
+    dynamic_shapes: Any = None,
+    qat: bool = False,
+    train: Any = None,
+    known: Any = None,
+    name: str | None = None,
+) -> Question:
+    """Return what is asked; see `pt2e_ci.check`.
+
+    Raises:
+        InputError: something of it will not do.
+
+    """
+    module = _module(model)
+    _check_state(module)
+    moved, calls = by_position(module, calls_of(inputs))
+    if train is not None and not qat:
+        raise InputError("train is for quantization-aware training: give qat=True, too")
+    if train is not None and not callable(train):
+        raise InputError(f"train is {_kind(train)}: give a function that trains the prepared program")
+    if qat and (form_of(moved) is not None):
+        raise InputError("qat needs the model itself, as an nn.Module: a program is captured already")
+    check_calls(moved, calls)
+    given = calls if calibration is None else by_position(module, calls_of(calibration, "calibration"))[1]
+    calibrating = given[:1] if calibration is None else given
+    return Question(
+        name=name or type(module).__name__,
+        model=moved,
+        calls=calls,
+        calibration=calibrating,
+        quantizer=None if quantizer is None else _quantizer(quantizer),
+        representation=None if representation is None else _representation(representation),
+        represented_by=_named(representation),
+        criteria=_criteria(criteria),
+        dynamic_shapes=dynamic_shapes,
+        training=(train or _run_on(calibrating)) if qat else None,
+        known=_known(known),
+    )
+
+
+def form_of(model: nn.Module) -> str | None:
+    """Tell what a program is: converted, calibrated or captured; None for a module that is yet to be exported."""
+    if not isinstance(model, GraphModule):
+        return None
+    if any(node.op == "call_function" and kind_of(node.target) is Kind.QDQ for node in model.graph.nodes):
+        return "converted"
+    if any(hasattr(module, "calculate_qparams") for module in model.modules()):
+        return "calibrated"
+    # What torch.fx traced by itself calls modules and functions of torch's, and is exported as any other module.
+    is_aten = all(
+        isinstance(node.target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
+        or getattr(node.target, "__module__", "") == "_operator"
+        for node in model.graph.nodes
+        if node.op == "call_function"
+    )
+    called = any(
+        node.op in ("call_module", "call_method") and "guards" not in str(node.target) for node in model.graph.nodes
+    )
+    return "captured" if is_aten and not called else None
+
+
+def _module(model: Any) -> nn.Module:
+    if isinstance(model, type):
+        raise InputError(f"model is the class {model.__name__}: give an instance, {model.__name__}()")
+    is_exported = isinstance(model, ExportedProgram)
+    found: Any = model.module() if is_exported and captures_programs() else model
+    if is_exported or (isinstance(found, nn.Module) and form_of(found) == "captured"):
+        if not captures_programs():
+            raise InputError(
+                f"model is a captured program, and torch {torch.__version__} captures none that can be prepared: give"
+                " the nn.Module, or use torch 2.5 or later"
+            )
+        return found
+    if not isinstance(found, nn.Module):
+        raise InputError(f"model is {_kind(model)}: give an nn.Module, an ExportedProgram or a GraphModule")
+    return found
+
+
+def _check_state(model: nn.Module) -> None:
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.device.type != "cpu":
+            raise InputError(f"{name} is on {tensor.device}: programs are judged on the CPU: call model.cpu()")
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(parameter.isfinite().all()):
+            raise InputError(f"{name} has a value that is NaN or infinite: no scale can represent it")
+
+
+def _quantizer(given: Any) -> Callable[[], Any]:
+    found = load("quantizers", given) if isinstance(given, str) else given
+    if isinstance(found, type):
+        raise InputError(f"quantizer is the class {found.__name__}: give an instance, {found.__name__}()")
+    if hasattr(found, "annotate"):
+        return lambda: copy.deepcopy(found)
+    if not callable(found):
+        raise InputError(f"quantizer is {_kind(found)}: give a quantizer, which has a method `annotate`")
+
+    def made() -> Any:
+        quantizer = found()
+        if not hasattr(quantizer, "annotate") and not isinstance(quantizer, Ahead):
+            raise InputError(f"the quantizer's function returned {_kind(quantizer)}: it must return a quantizer")
+        return quantizer
+
+    return made
+
+
+def _representation(given: Any) -> Representation:
+    found: Representation = load("representations", given) if isinstance(given, str) else given
+    if not callable(found) or isinstance(found, type):
+        raise InputError(f"representation is {_kind(found)}: give a function from a GraphModule to a GraphModule")
+    return found
+
+
+def _named(given: Any) -> str:
+    if given is None or isinstance(given, str):
+        return given or "upstream"
+    return f"{getattr(given, '__module__', '')}:{getattr(given, '__qualname__', type(given).__name__)}".lstrip(":")
+
+
+def _criteria(given: Any) -> Criteria:
+    found = load("criteria", given) if isinstance(given, str) else given
+    if not isinstance(found, Criteria):
+        raise InputError(f"criteria is {_kind(found)}: give pt2e_ci.Criteria(...)")
+    return found
+
+
+def _known(given: Any) -> Mapping[str, int]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"known is {_kind(given)}: give counts by code, as {{'PQ012': 3}}")
+    for code, count in given.items():
+        if code not in REASONS or REASONS[code].outcome is None:
+            raise InputError(f"known has {code!r}, which is no reason that fails a model: `pt2e-ci explain` lists them")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise InputError(f"known has {code}: {count!r}: give how many there are, 1 or more")
+    return dict(given)
+
+
+def _run_on(calls: Sequence[Call]) -> Callable[[GraphModule], None]:
+    """Train nothing: what is prepared for training only sees its inputs."""
+
+    def run(prepared: GraphModule) -> None:
+        with torch.no_grad():
+            for call in calls:
+                prepared(*copy.deepcopy(call))
+
+    return run
+
+
+def _kind(given: Any) -> str:
+    name = type(given).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+
+
+# What a file gives.
+
+
+def read_file(target: str) -> dict[str, Any]:
+    """Return what a file of Python gives of `NAMES`, and what the model is called.
+
+    Args:
+        target: ``FILE`` or ``FILE:NAME``, where NAME is what the file calls its model.
+
+    Raises:
+        InputError: there is no such file, it cannot be loaded, or it lacks the model or its inputs.
+
+    """
+    path, name = split(target)
+    module = _loaded(path)
+    found: dict[str, Any] = {}
+    for wanted, called in ((one, name if one == "model" else one) for one in NAMES):
+        if hasattr(module, called):
+            found[wanted] = _value(wanted, getattr(module, called), path)
+        elif wanted in ("model", "inputs"):
+            raise InputError(f"{path} has no `{called}`: give it `model` and `inputs`, values or functions")
+    label = path.stem if name == "model" else f"{path.stem}:{name}"
+    return found | {"name": re.sub("^-+", "", label)[:100]}
+
+
+def split(target: str) -> tuple[Path, str]:
+    """Part ``FILE:NAME``."""
+    path, colon, name = target.rpartition(":")
+    if colon and name.isidentifier():
+        return Path(path), name
+    return Path(target), "model"
+
+
+def _loaded(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is no file")
+    # Strict export looks for it under its name, and what lies beside it is imported as `python FILE` would.
+    name = f"pt2e_ci_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no file of Python: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path} cannot be loaded: {one_line(error)}{_line(error, path)}") from error
+    return module
+
+
+def _value(name: str, given: Any, path: Path) -> Any:
+    """Return a value, or what a function of that name makes; representation and training are functions themselves."""
+    if name in ("representation", "train", "quantizer") or not isinstance(given, FunctionType):
+        return given
+    try:
+        return given()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: {name}() raised {one_line(error)}{_line(error, path)}") from error
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Say in which line of a file something was raised."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path.resolve():
+            place = f" ({path.name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return place

@@ -1,0 +1,208 @@
+"""What is said of one model, in ten lines that people would paste into an issue."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.reasons import REASONS, outcome_of
+from pt2e_ci.record.records import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pt2e_ci.record.records import Case, Evidence, Operator, Reason, Unquantized
+    from pt2e_ci.record.report import Report
+
+_LINES = 10
+_COLUMNS = 140
+_WORDS = {Outcome.INEXACT: "off", Outcome.MISMATCH: "wrong"}
+_LISTED = 6
+_WORD = 8
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why something is not as it should be, with all operators of a name that it holds for.
+
+    Attributes:
+        code: the reason's code.
+        outcome: what it makes of the model.
+        name: of the operators; empty where the whole program is meant.
+        module, source: of the first of them.
+        text: what is wrong.
+        count: how many there are.
+
+    """
+
+    code: str
+    outcome: Outcome
+    name: str
+    module: str
+    source: str
+    text: str
+    count: int
+
+
+def causes(case: Case) -> list[Cause]:
+    """Return what is wrong with a case: the reason of its outcome first, and each cause once."""
+    found: dict[tuple[str, str, str], list[tuple[Outcome, Operator | None]]] = {}
+    operators = {one.node: one for one in case.operators}
+    for reason in _found(case):
+        outcome = outcome_of(reason) or Outcome.PASS
+        about: list[Operator | None] = [operators[node] for node in reason.operators if node in operators]
+        for one in about or [None]:
+            name, text = (one.name, _why(case, reason, one)) if one else ("", reason.text)
+            found.setdefault((reason.code or "", name, text), []).append((outcome, one))
+    return [_cause(*key, some) for key, some in found.items()]
+
+
+def _cause(code: str, name: str, text: str, some: Sequence[tuple[Outcome, Operator | None]]) -> Cause:
+    outcome, first = some[0]
+    return Cause(
+        code=code,
+        outcome=outcome,
+        name=name,
+        module=(first.module if first else None) or "",
+        source=(first.source if first else None) or "",
+        text=text,
+        count=len(some),
+    )
+
+
+def _found(case: Case) -> list[Reason]:
+    """Return the reasons that make something of a case, and are not only to be known."""
+    return [one for one in (case.reason, *case.notes) if one is not None and outcome_of(one) is not None]
+
+
+def _why(case: Case, reason: Reason, one: Operator) -> str:
+    """Say of one operator what a reason says of several."""
+    near = next((near for near in (case.structure.nearest if case.structure else []) if near.node == one.node), None)
+    if reason.code in ("PQ012", "PQ017", "PQ018"):
+        if near is not None and near.pattern and near.graph:
+            return f"{one.why}: upstream looks for {near.pattern} where the graph has {near.graph}"
+        return one.why or reason.text
+    if reason.code in ("PQ023", "PQ031", "PQ036") and one.evidence is not None and one.evidence.wrong:
+        return one.evidence.deviation
+    if reason.code in ("PQ023", "PQ031") and one.reference is not None:
+        return f"up to {one.reference.max:.3g} LSB off on {one.reference.differing:.0%} of its samples"
+    if reason.code == "PQ037" and one.evidence is not None:
+        return f"{one.evidence.kind}: {one.evidence.why}"
+    return reason.text
+
+
+def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
+    """Return at most ten lines: what holds, what does not and why, what to do, and what was quantized.
+
+    Args:
+        report: whose run line says where it ran.
+        case: the model's.
+        saved: the file that the report is in, if there is one.
+
+    """
+    found = causes(case)
+    head = [_verdict(report, case)]
+    tail = [*_proved(case), *_inventory(case), *_next(case, found, saved)]
+    if found:
+        tail.insert(0, f"Do: {REASONS[found[0].code].remedy.replace(chr(10), ' ')}")
+    elif case.reason:
+        head.append(f"note      {case.reason.text} ({case.reason.code})")
+    room = _LINES - len(head) - len(tail)
+    shown = found if len(found) <= room else found[: room - 1]
+    lines = _aligned([_row(one) for one in shown])
+    if len(shown) < len(found):
+        lines.append(f"and {len(found) - len(shown)} other causes")
+    return [_cut(line) for line in (*head, *lines, *tail)]
+
+
+def _verdict(report: Report, case: Case) -> str:
+    run = report.run
+    home = f", torchao {run.torchao}" if run.flow == "torchao" else ""
+    where = f"torch {run.torch}{home}, {run.machine}{' (emulated)' * run.emulated}"
+    who = "upstream's representation" if run.representation == "upstream" else run.representation
+    return f"{_words(case)}: {case.name} ({where}; {who})"
+
+
+def _words(case: Case) -> str:
+    """Say in a few words how a model ended."""
+    state = f"{case.outcome}{f' in {case.stage}' if case.stage else ''}"
+    if case.known is not None and not case.is_unexpected:
+        return f"{state}, known"
+    return f"{state}, not as known" if case.is_unexpected and case.change in ("gone", "worse") else state
+
+
+def _row(one: Cause) -> tuple[str, ...]:
+    times = f" \N{MULTIPLICATION SIGN}{one.count}" if one.count > 1 else ""
+    word = _WORDS.get(one.outcome, str(one.outcome))
+    return word, f"{one.name}{times}", one.module, one.source, one.code, one.text
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Set rows in columns, the first as wide as the words of the lines around them; empty columns are left out."""
+    widths = [max((len(text) for text in column), default=0) for column in zip(*rows, strict=True)]
+    widths[:1] = [max(_WORD, *widths[:1])] if widths else []
+    return [
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True) if width).rstrip() for row in rows
+    ]
+
+
+def _proved(case: Case) -> Iterator[str]:
+    """Say how many operators are right for every input, and what is known of the others."""
+    known = [one.evidence for one in case.operators if one.evidence is not None]
+    if not known:
+        return
+    kinds = Counter(one.kind for one in known)
+    others = [f"{kinds[kind]} {kind}" for kind in Kind if kind is not Kind.PROVED and kinds[kind]]
+    note = f"; {', '.join(others)}" if others else ""
+    yield f"proved    {kinds[Kind.PROVED]} of {len(known)} operators are right for every input{note}"
+
+
+def _inventory(case: Case) -> Iterator[str]:
+    quantized = Counter(one.name for one in case.operators if one.verdict is not None)
+    if not quantized and not case.unquantized:
+        return
+    left: dict[str, list[Unquantized]] = {}
+    for one in case.unquantized:
+        left.setdefault(one.name, []).append(one)
+    listed = ", ".join(f"{name} {count}" for name, count in quantized.items()) or "nothing"
+    places = [f"{name} {len(some)}{f' ({some[0].source})' if some[0].source else ''}" for name, some in left.items()]
+    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    rest = f"  Not quantized: {', '.join(places[:_LISTED])}{more}." if places else ""
+    yield f"Quantized: {listed}.{rest}"
+
+
+def _next(case: Case, found: Sequence[Cause], saved: str | None) -> Iterator[str]:
+    commands = [f"pt2e-ci explain {found[0].code}"] if found else []
+    if saved:
+        name = next((one.name for one in found if one.name), case.name)
+        commands.append(f"pt2e-ci explain {name} --report {saved}")
+    if commands:
+        yield f"Next: {' · '.join(commands)}"
+
+
+def _cut(line: str) -> str:
+    line = " ".join(line.splitlines())
+    return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def table(report: Report, case: Case) -> str:
+    """Return the same as HTML, for a notebook: the verdict, and a row for each operator."""
+    rows = [
+        (one.name, one.module or "", one.source or "", one.verdict or "", _known(one.evidence), one.why or "")
+        for one in case.operators
+    ]
+    rows += [
+        (one.name, one.module or "", one.source or "", "not quantized", "", one.why or "") for one in case.unquantized
+    ]
+    head = ("Operator", "Module", "Source", "Computes in", "Evidence", "Why")
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(text))}</td>' for text in row)}</tr>" for row in rows)
+    heads = "".join(f"<th>{text}</th>" for text in head)
+    lines = "<br>".join(html.escape(line) for line in brief(report, case)[: 1 + len(causes(case))])
+    return f"<p>{lines}</p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _known(evidence: Evidence | None) -> str:
+    return str(evidence.kind) if evidence else ""
