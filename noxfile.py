@@ -21,7 +21,7 @@ import nox.manifest
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from pt2e_ci.catalogue.cases import leading_names, select_cases  # noqa: E402
+from pt2e_ci.catalogue.cases import cases_option, leading_names, select_cases  # noqa: E402
 from pt2e_ci.cells import environments  # noqa: E402
 from pt2e_ci.cells.cell import Cell, load_cells  # noqa: E402
 from pt2e_ci.cells.locks import (  # noqa: E402
@@ -126,18 +126,28 @@ def _run(session: nox.Session, *command: str) -> None:
     session.run(*command, external=True, terminate_timeout=5.0)
 
 
+def _model_in(session: nox.Session) -> tuple[str | None, list[str]]:
+    """Return what `--model` names, a path from where nox was called, and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model")
+    asked, rest = parser.parse_known_args(session.posargs)
+    return asked.model and str(Path(session.invoked_from, asked.model)), rest
+
+
 def _add_cell_session(cell: Cell) -> None:
-    def run_suite(session: nox.Session) -> None:
+    def run_cell(session: nox.Session) -> None:
+        model, rest = _model_in(session)
         try:
-            select_cases(leading_names(session.posargs))
+            # Cases of a package of your own are known in the environment alone.
+            select_cases([] if model or cases_option(rest) else leading_names(rest))
         except InputError as error:
             _stop(error)
         python = _environment(session, cell)
-        _run(session, python, "-m", "pt2e_ci", "run", *session.posargs)
+        _run(session, python, "-m", "pt2e_ci", *(["check", model] if model else ["run"]), *rest)
 
     flow = "torch.ao" if cell.flow == "torch.ao" else f"torchao {cell.torchao}"
-    run_suite.__doc__ = f"Run the suite on torch {cell.torch}, flow {flow}, Python {cell.python}."
-    nox.session(name=cell.session, python=False, tags=["cell"], default=False, venv_backend="none")(run_suite)
+    run_cell.__doc__ = f"Run the suite, or --model FILE, on torch {cell.torch}, flow {flow}, Python {cell.python}."
+    nox.session(name=cell.session, python=False, tags=["cell"], default=False, venv_backend="none")(run_cell)
 
 
 for each in CELLS:

@@ -37,6 +37,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}: {hint}")
 
 
+def kind_of_value(given: object) -> str:
+    """Name the type of what was given, with its article."""
+    name = type(given).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+
+
 def one_line(error: BaseException | str | None, limit: int = 300) -> str:
     """Return an exception's type and the first line of what it says; of a text, its first line.
 

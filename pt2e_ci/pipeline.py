@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from contextlib import nullcontext
@@ -55,6 +56,8 @@ class Flow:
         representation: makes the reference program; None for upstream's own.
         patterns: keeps upstream's pattern graphs from one model to the next.
         rounding: the scheme of the exact result, in place of that of a case's criteria.
+        quantizer: makes the quantizer, in place of a case's.
+        criteria: what a case is held to in place of its own, but for what it is about.
         engines: whose kernels are measured beside.
 
     """
@@ -64,6 +67,8 @@ class Flow:
     patterns: PatternGraphs | None = None
     rounding: Rounding | None = None
     engines: Sequence[str] = ()
+    quantizer: Callable[[], Any] | None = None
+    criteria: Criteria | None = None
 
     def convert(
         self, model: Callable[[], nn.Module], inputs: tuple[Any, ...], quantizer: Callable[[], Any], shapes: Any = None
@@ -207,7 +212,7 @@ class Clock:
 
 def converted(case: Case, flow: Flow, seed: int, inputs: Sequence[InputSet]) -> Generator[Stage, None, Converted]:
     """Yield the stages of a case's conversion, calibrated on the first of its input sets."""
-    quantizer = load("quantizers", case.quantizer.value)
+    quantizer = flow.quantizer or load("quantizers", case.quantizer.value)
     first = inputs[0].tensors
     return flow.convert(
         lambda: build_model(case, seed), first, quantizer, dynamic_batch(first) if case.dynamic_batch else None
@@ -222,10 +227,17 @@ def run_case(
     try:
         sets = input_sets(case, seed)
         stages = converted(case, flow, seed, sets)
-        judged = clock.follow(flow.judge(stages, sets, case.criteria, is_dynamic=case.dynamic_batch))
+        judged = clock.follow(flow.judge(stages, sets, _criteria(case, flow), is_dynamic=case.dynamic_batch))
     except StageError as error:
         return failed(case.name, case.family, error, clock), "".join(traceback.format_exception(error.__cause__))
     return record_of(judged, case.name, case.family, clock, flow.engines, case.seed_rule), None
+
+
+def _criteria(case: Case, flow: Flow) -> Criteria:
+    """Return what a case is held to; what it claims, and which operators it is about, are its own."""
+    if flow.criteria is None:
+        return case.criteria
+    return dataclasses.replace(flow.criteria, claims=case.criteria.claims, annotated=case.criteria.annotated)
 
 
 def failed(name: str, family: str, error: StageError, clock: Clock) -> CaseRecord:

@@ -30,17 +30,16 @@ def tried_on(cases):
 QUANTIZED = [case for case in CASES if case.name != "same_conv2d"]
 
 
-def test_every_fault_is_caught_and_the_exact_control_passes():
-    """All in one test, so that one worker converts the cases, and once."""
-    controls = tried_on(QUANTIZED)
+def test_faults_are_caught_and_the_exact_control_passes():
+    """Some of them, on some cases: `pt2e-ci controls` tries all, and fails if one gets away."""
+    controls = tried_on(select_cases(["static_linear", "conv2d_padding", "add"]))
     assert controls.failed == []
-    scores = [controls.score(name) for name in FAULTS]
-    assert [score.name for score in scores if score.caught is None] == []
-    assert all(score.caught.code in codes(score.name) for score in scores)
-    seed = {score.name: score.seed_caught for score in scores}
+    faults = ("requantize_truncates", "input_zero_point_dropped", "padding_with_level_zero", "add_in_float")
+    scores = {name: controls.score(name) for name in faults}
+    assert all(score.caught and score.caught.code in codes(name) for name, score in scores.items())
     # What upstream's rule cannot see, and what it can.
-    assert seed["requantize_truncates"] is None
-    assert seed["input_zero_point_dropped"] == "static_linear"
+    assert scores["requantize_truncates"].seed_caught is None
+    assert scores["input_zero_point_dropped"].seed_caught == "static_linear"
 
 
 @pytest.mark.parametrize("case", QUANTIZED, ids=lambda case: case.name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.errors import unknown
+from pt2e_ci.errors import InputError, kind_of_value, unknown
+from pt2e_ci.plugins import load
 from pt2e_ci.record.criteria import DEFAULT, Claim, Criteria
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Quantizer(StrEnum):
@@ -71,7 +73,7 @@ class Case:
     Attributes:
         name: unique, and part of the pytest node id.
         family: the operator family, for grouping.
-        model: a class in `pt2e_ci.catalogue.models`.
+        model: a class in `pt2e_ci.catalogue.models`, or ``package.module:Class``.
         shapes: the shape of each input tensor.
         quantizer: how it is quantized.
         criteria: what it is held to.
@@ -433,9 +435,28 @@ CASES: tuple[Case, ...] = (*UPSTREAM, *_OPERATORS, *_NETWORKS)
 """All cases: those of upstream's own test first."""
 
 
-def case_names() -> list[str]:
+def listed_cases(name: str | None = None) -> tuple[Case, ...]:
+    """Return all cases, and after them those of a plugin's name.
+
+    Raises:
+        InputError: the plugin gives something else, or a case has the name of another.
+
+    """
+    if name is None:
+        return CASES
+    found = load("cases", name)
+    mine = [found] if isinstance(found, Case) else [*found] if isinstance(found, Iterable) else []
+    if not mine or not all(isinstance(case, Case) for case in mine):
+        raise InputError(f"{name} is {kind_of_value(found)} that holds no pt2e_ci.catalogue.cases.Case: give some")
+    names = [case.name for case in (*CASES, *mine)]
+    if twice := next((one for one in names if names.count(one) > 1), None):
+        raise InputError(f"{name} has a case {twice!r}, and there is one already: give it a name of its own")
+    return (*CASES, *mine)
+
+
+def case_names(listed: Sequence[Case] = CASES) -> list[str]:
     """Return the name of every case, in the order of the list."""
-    return [case.name for case in CASES]
+    return [case.name for case in listed]
 
 
 def leading_names(arguments: Sequence[str]) -> list[str]:
@@ -443,7 +464,15 @@ def leading_names(arguments: Sequence[str]) -> list[str]:
     return list(takewhile(lambda argument: not argument.startswith("-"), arguments))
 
 
-def select_cases(names: Iterable[str]) -> list[Case]:
+def cases_option(arguments: Sequence[str]) -> str | None:
+    """Return what the option ``--cases`` names among arguments."""
+    for one, following in pairwise([*arguments, ""]):
+        if one == "--cases" or one.startswith("--cases="):
+            return one.partition("=")[2] or following
+    return None
+
+
+def select_cases(names: Iterable[str], listed: Sequence[Case] = CASES) -> list[Case]:
     """Return the named cases in the order of the list; all of them where no name is given.
 
     Raises:
@@ -452,6 +481,6 @@ def select_cases(names: Iterable[str]) -> list[Case]:
     """
     wanted = set(names)
     for name in sorted(wanted):
-        if name not in case_names():
-            raise unknown("case", name, case_names())
-    return [case for case in CASES if not wanted or case.name in wanted]
+        if name not in case_names(listed):
+            raise unknown("case", name, case_names(listed))
+    return [case for case in listed if not wanted or case.name in wanted]

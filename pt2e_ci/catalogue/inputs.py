@@ -11,6 +11,7 @@ import hashlib
 import math
 from dataclasses import replace
 from itertools import cycle, islice
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,7 +45,8 @@ def build_model(case: Case, seed: int) -> nn.Module:
     A weight's values shrink with the square root of its fan-in, rounded to a power of two, so that outputs
     stay of the inputs' order.
     """
-    model: nn.Module = getattr(models, case.model)(**case.arguments)
+    make = resolve_name(case.model) if ":" in case.model else getattr(models, case.model)
+    model: nn.Module = make(**case.arguments)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in case.parameter_values:

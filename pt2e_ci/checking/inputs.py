@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from pt2e_ci.errors import InputError, one_line
+from pt2e_ci.errors import InputError, kind_of_value, one_line
 from pt2e_ci.judge.deciding.witness import draw
 from pt2e_ci.judge.verdict import InputSet
 from pt2e_ci.program.trace import tensors_in
@@ -69,13 +69,9 @@ def _call(given: Any, name: str) -> Call | dict[str, Any]:
     if isinstance(given, dict) and all(isinstance(key, str) for key in given):
         return given
     raise InputError(
-        f"{name} is {_article(type(given).__name__)}: give the arguments of a call as a tuple, or those by keyword as a"
+        f"{name} is {kind_of_value(given)}: give the arguments of a call as a tuple, or those by keyword as a"
         " dict; several calls are a list of them"
     )
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
 
 
 def by_position(model: nn.Module, calls: Sequence[Call | dict[str, Any]]) -> tuple[nn.Module, list[Call]]:

@@ -19,13 +19,13 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
-from pt2e_ci.errors import InputError, one_line
+from pt2e_ci.errors import InputError, kind_of_value, one_line
 from pt2e_ci.flow.capture import captures_programs
-from pt2e_ci.flow.quantizers import Ahead
+from pt2e_ci.flow.quantizers import quantizer_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
 from pt2e_ci.plugins import load
-from pt2e_ci.record.criteria import DEFAULT, Criteria
+from pt2e_ci.record.criteria import DEFAULT, Criteria, criteria_of
 from pt2e_ci.record.reasons import REASONS
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def question(
     if train is not None and not qat:
         raise InputError("train is for quantization-aware training: give qat=True, too")
     if train is not None and not callable(train):
-        raise InputError(f"train is {_kind(train)}: give a function that trains the prepared program")
+        raise InputError(f"train is {kind_of_value(train)}: give a function that trains the prepared program")
     if qat and (form_of(moved) is not None):
         raise InputError("qat needs the model itself, as an nn.Module: a program is captured already")
     check_calls(moved, calls)
@@ -110,10 +110,10 @@ def question(
         model=moved,
         calls=calls,
         calibration=calibrating,
-        quantizer=None if quantizer is None else _quantizer(quantizer),
+        quantizer=None if quantizer is None else quantizer_of(quantizer),
         representation=None if representation is None else _representation(representation),
         represented_by=_named(representation),
-        criteria=_criteria(criteria),
+        criteria=criteria_of(criteria),
         dynamic_shapes=dynamic_shapes,
         training=(train or _run_on(calibrating)) if qat else None,
         known=_known(known),
@@ -154,7 +154,7 @@ def _module(model: Any) -> nn.Module:
             )
         return found
     if not isinstance(found, nn.Module):
-        raise InputError(f"model is {_kind(model)}: give an nn.Module, an ExportedProgram or a GraphModule")
+        raise InputError(f"model is {kind_of_value(model)}: give an nn.Module, an ExportedProgram or a GraphModule")
     return found
 
 
@@ -167,28 +167,12 @@ def _check_state(model: nn.Module) -> None:
             raise InputError(f"{name} has a value that is NaN or infinite: no scale can represent it")
 
 
-def _quantizer(given: Any) -> Callable[[], Any]:
-    found = load("quantizers", given) if isinstance(given, str) else given
-    if isinstance(found, type):
-        raise InputError(f"quantizer is the class {found.__name__}: give an instance, {found.__name__}()")
-    if hasattr(found, "annotate"):
-        return lambda: copy.deepcopy(found)
-    if not callable(found):
-        raise InputError(f"quantizer is {_kind(found)}: give a quantizer, which has a method `annotate`")
-
-    def made() -> Any:
-        quantizer = found()
-        if not hasattr(quantizer, "annotate") and not isinstance(quantizer, Ahead):
-            raise InputError(f"the quantizer's function returned {_kind(quantizer)}: it must return a quantizer")
-        return quantizer
-
-    return made
-
-
 def _representation(given: Any) -> Representation:
     found: Representation = load("representations", given) if isinstance(given, str) else given
     if not callable(found) or isinstance(found, type):
-        raise InputError(f"representation is {_kind(found)}: give a function from a GraphModule to a GraphModule")
+        raise InputError(
+            f"representation is {kind_of_value(found)}: give a function from a GraphModule to a GraphModule"
+        )
     return found
 
 
@@ -198,18 +182,11 @@ def _named(given: Any) -> str:
     return f"{getattr(given, '__module__', '')}:{getattr(given, '__qualname__', type(given).__name__)}".lstrip(":")
 
 
-def _criteria(given: Any) -> Criteria:
-    found = load("criteria", given) if isinstance(given, str) else given
-    if not isinstance(found, Criteria):
-        raise InputError(f"criteria is {_kind(found)}: give pt2e_ci.Criteria(...)")
-    return found
-
-
 def _known(given: Any) -> Mapping[str, int]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise InputError(f"known is {_kind(given)}: give counts by code, as {{'PQ012': 3}}")
+        raise InputError(f"known is {kind_of_value(given)}: give counts by code, as {{'PQ012': 3}}")
     for code, count in given.items():
         if code not in REASONS or REASONS[code].outcome is None:
             raise InputError(f"known has {code!r}, which is no reason that fails a model: `pt2e-ci explain` lists them")
@@ -227,11 +204,6 @@ def _run_on(calls: Sequence[Call]) -> Callable[[GraphModule], None]:
                 prepared(*copy.deepcopy(call))
 
     return run
-
-
-def _kind(given: Any) -> str:
-    name = type(given).__name__
-    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
 
 
 # What a file gives.

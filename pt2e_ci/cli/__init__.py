@@ -75,14 +75,15 @@ def run(arguments: tuple[str, ...]) -> None:
 
     ARGUMENTS are names of cases, and options for pytest, which runs the suite: `-k`, `-x`, `-n`, and the
     suite's own `--report FILE`, `--require NAMES`, `--table`, `--flow HOME`, `--seed N`, `--expectations FILE`,
-    `--representation MODULE:FUNCTION`, `--rounding SCHEME`.
+    `--rounding SCHEME`, and `--representation`, `--quantizer`, `--cases`, `--criteria MODULE:NAME`.
 
     Exits with 0 if every outcome is the expected one, 1 if not, 2 for input that will not do, 5 if nothing was
     selected, 130 or 143 if it was stopped.
     """
     stops.listen()
     # Checked before anything is imported that takes seconds.
-    from pt2e_ci.catalogue.cases import case_names, leading_names, select_cases
+    from pt2e_ci.catalogue.cases import case_names, cases_option, leading_names, listed_cases, select_cases
+    from pt2e_ci.cells.capabilities import quiet_torch
 
     names = leading_names(arguments)
     if names and names[0] in main.commands:
@@ -90,8 +91,10 @@ def run(arguments: tuple[str, ...]) -> None:
             f"{names[0]!r} is no case, but a command: type `pt2e-ci {names[0]}`, and with an image"
             f" `docker run --entrypoint pt2e-ci IMAGE {names[0]}`"
         )
-    select_cases(names)
-    selection = [f"--case={name}" for name in case_names() if name in names]
+    quiet_torch()
+    listed = listed_cases(cases_option(arguments))
+    select_cases(names, listed)
+    selection = [f"--case={name}" for name in case_names(listed) if name in names]
     # This command is imported before pytest, which has a warning for that.
     quiet = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     sys.exit(_run_pytest(["--pyargs", "pt2e_ci.suite", *quiet, *selection, *arguments[len(names) :]]))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pt2e_ci.errors import InputError, kind_of_value
 from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.plugins import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,3 +76,16 @@ class Criteria:
 
 DEFAULT = Criteria()
 """What a program is held to where nothing else is said."""
+
+
+def criteria_of(given: Any) -> Criteria:
+    """Return criteria, or those of a plugin's name.
+
+    Raises:
+        InputError: it is something else.
+
+    """
+    found = load("criteria", given) if isinstance(given, str) else given
+    if not isinstance(found, Criteria):
+        raise InputError(f"criteria is {kind_of_value(found)}: give pt2e_ci.Criteria(...)")
+    return found

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from pt2e_ci import stops
-from pt2e_ci.catalogue.cases import CASES, Case, case_names
+from pt2e_ci.catalogue.cases import Case, case_names
 from pt2e_ci.errors import InputError, death_reason
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import reason
@@ -91,7 +91,7 @@ class Gatherer:
         text = getattr(report, RESULT, None)
         record = msgspec.json.decode(text, type=Record) if text else None
         if record is None and report.failed and match["name"] not in self._gathered.records:
-            record = held(_failed_around(_case(match["name"]), report), self._settings)
+            record = held(_failed_around(self._case(match["name"]), report), self._settings)
         if record is not None:
             self._gathered.records[match["name"]] = record
         if self._gathered.progress and (report.when == "call" or not report.passed):
@@ -120,7 +120,7 @@ class Gatherer:
         match = ITEM.search(crashitem)
         if match is None:
             return
-        case = _case(match["name"])
+        case = self._case(match["name"])
         elapsed = time.monotonic() - self._gathered.begun.get(case.name, time.monotonic())
         code = _exit_code(report)
         outcome, why = self._cause_of_death(elapsed, code)
@@ -131,6 +131,9 @@ class Gatherer:
         if not record.is_unexpected:
             report.outcome = "skipped"
             report.wasxfail = record.known.reason if record.known else ""
+
+    def _case(self, name: str) -> Case:
+        return next(case for case in self._settings.listed if case.name == name)
 
     def _cause_of_death(self, elapsed: float, code: int | None) -> tuple[Outcome, Reason]:
         limit = float(getattr(self._config.option, "timeout", None) or 0)
@@ -166,10 +169,6 @@ def _exit_code(report: pytest.TestReport) -> int | None:
     return code
 
 
-def _case(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
-
-
 def conclude(gathered: Gathered, settings: Settings, exitstatus: int) -> int:
     """Write the report and return the exit status: a run that lacks what it requires, or has a complaint, is red."""
     if gathered.stopped:
@@ -178,9 +177,9 @@ def conclude(gathered: Gathered, settings: Settings, exitstatus: int) -> int:
     if run is None or not gathered.records:
         gathered.notes.append("no case was judged: no report was written")
         return pytest.ExitCode.NO_TESTS_COLLECTED if exitstatus == pytest.ExitCode.OK else exitstatus
-    records = [gathered.records[name] for name in case_names() if name in gathered.records]
+    records = [gathered.records[name] for name in case_names(settings.listed) if name in gathered.records]
     selected = len(gathered.selected | gathered.records.keys())
-    there = sum(settings.cell.flow in case.flows for case in CASES)
+    there = sum(settings.cell.flow in case.flows for case in settings.listed)
     end = end_record(records, selected, time.time() - gathered.started, there - selected)
     report = Report(run, tuple(records), end)
     gathered.report = report

@@ -9,23 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.catalogue.cases import Case, case_names, select_cases
+from pt2e_ci.catalogue.cases import Case, case_names, listed_cases, select_cases
 from pt2e_ci.cells.capabilities import CAPABILITIES, ENGINES, OTHER_ENGINES, workers
 from pt2e_ci.cells.cell import FLOWS, Cell, current_cell, load_cells, platform_tag
 from pt2e_ci.errors import InputError, unknown
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.plugins import names
 from pt2e_ci.record.commands import command
+from pt2e_ci.record.criteria import criteria_of
 from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
 from pt2e_ci.record.report import check_writable
 from pt2e_ci.record.unchanged import result_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
+
+    from pt2e_ci.record.expectations import Expectation
 
 OPTIONS = (
     *("--case", "--report", "--require", "--table", "--flow", "--representation", "--rounding", "--seed"),
-    *("--expectations", "-k", "-m", "-n", "-x", "--maxfail", "--timeout", "--junitxml", "--pdb", "--verbose"),
+    *("--quantizer", "--cases", "--criteria", "--expectations"),
+    *("-k", "-m", "-n", "-x", "--maxfail", "--timeout", "--junitxml", "--pdb", "--verbose"),
 )
 """The options that a mistyped one is likely to mean: the suite's own, and the usual ones of pytest."""
 _MAIN, _OTHER = "reports/", "reports/other/"
@@ -37,7 +43,10 @@ class Settings:
     """What a run was asked for, checked. The same in every process of it."""
 
     cell: Cell
+    listed: tuple[Case, ...]
+    """All cases that there are."""
     cases: tuple[Case, ...]
+    """Those that are run."""
     expectations: Expectations
     required: tuple[str, ...]
     seed: int
@@ -47,6 +56,12 @@ class Settings:
     """Whether the report is the cell's own, that of a run of all cases as they stand: no other takes its place."""
     representation: str | None
     """What makes the reference programs, as the user named it; None for upstream's own."""
+    quantizer: str | None
+    """The quantizer of every case, as the user named it; None for the cases' own."""
+    criteria: str | None
+    """What cases are held to, as the user named it; None for their own."""
+    more_cases: str | None
+    """What gives more cases, as the user named it."""
     engines: tuple[str, ...]
     """What other packages bring to be measured beside torch's own."""
     rounding: Rounding
@@ -57,7 +72,8 @@ class Settings:
     def command(self, case: str) -> str:
         """Return the command that runs a case again."""
         run = (self.cell.id(platform_tag()), self.cell.flow, self.representation or "upstream", self.seed)
-        return command(case, *run, rounding=self.rounding)
+        doors = {"quantizer": self.quantizer, "criteria": self.criteria, "cases": self.more_cases}
+        return command(case, *run, rounding=self.rounding, doors=doors)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -84,6 +100,17 @@ def add_options(parser: pytest.Parser) -> None:
         help="what turns a Q/DQ program into a reference program, in place of upstream's own; or an entry point's name",
     )
     group.addoption(
+        "--quantizer",
+        metavar="MODULE:NAME",
+        help="the quantizer of every case, in place of its own; or an entry point's",
+    )
+    group.addoption("--cases", metavar="MODULE:NAME", help="more cases; or an entry point's name")
+    group.addoption(
+        "--criteria",
+        metavar="MODULE:NAME",
+        help="what cases are held to, in place of their own; or an entry point's name",
+    )
+    group.addoption(
         "--rounding",
         default=Rounding.HALF_EVEN.value,
         metavar="SCHEME",
@@ -94,7 +121,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--expectations",
         type=Path,
         metavar="FILE",
-        help="the known defects, in place of those that the package lists",
+        help="known defects of your own, before those that the package lists",
     )
 
 
@@ -111,13 +138,11 @@ def make_settings(option: Any) -> Settings:
         if name not in CAPABILITIES:
             raise unknown("capability", name, CAPABILITIES)
     cell = current_cell(option.flow)
-    cases = [case for case in select_cases(option.case) if cell.flow in case.flows]
+    listed = listed_cases(option.cases)
+    cases = [case for case in select_cases(option.case, listed) if cell.flow in case.flows]
     if strays := sorted(set(option.case) - {case.name for case in cases}):
         raise InputError(f"{strays[0]} is a case of another flow than {cell.flow}: leave it out here")
-    entries = load_expectations(case_names(), load_cells().cells, option.expectations or EXPECTATIONS_FILE)
-    if option.representation and not option.expectations:
-        # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
-        entries = [entry for entry in entries if entry[0].of_quantizer]
+    entries = _known(option, case_names(listed))
     if option.rounding not in [*Rounding]:
         raise unknown("rounding scheme", option.rounding, [*Rounding])
     if option.representation in ("", "upstream"):
@@ -126,8 +151,11 @@ def make_settings(option: Any) -> Settings:
         raise InputError("--report needs the name of a file or a folder, or - for standard output")
     report = None if option.report == "-" else _report_path(option.report or _default_folder(option), cell)
     machine = platform_tag().split("_", 1)[1]
+    if option.criteria:
+        criteria_of(option.criteria)
     return Settings(
         cell,
+        listed,
         tuple(cases),
         Expectations(entries, cell, machine),
         required,
@@ -135,16 +163,33 @@ def make_settings(option: Any) -> Settings:
         report,
         option.report is None and _default_folder(option) == _MAIN,
         option.representation,
+        option.quantizer,
+        option.criteria,
+        option.cases,
         tuple(names("engines", but=(*ENGINES, *OTHER_ENGINES))),
         Rounding(option.rounding),
         option.table,
     )
 
 
+def _known(option: Any, cases: Sequence[str]) -> list[tuple[Expectation, str]]:
+    """Return the known defects: the user's own, and after them what the package lists and still applies."""
+    cells = load_cells().cells
+    mine = load_expectations(cases, cells, option.expectations) if option.expectations else []
+    entries = load_expectations(cases, cells, EXPECTATIONS_FILE)
+    if option.quantizer or option.criteria:
+        entries = []  # they are of other programs, or of other criteria
+    elif option.representation:
+        # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
+        entries = [entry for entry in entries if entry[0].of_quantizer]
+    return [*mine, *entries]
+
+
 def _default_folder(option: Any) -> str:
     asked = (option.case, option.keyword, option.markexpr, option.deselect)
     otherwise = (option.representation, option.expectations, option.seed, option.rounding != Rounding.HALF_EVEN)
-    return _OTHER if any((*asked, *otherwise)) else _MAIN
+    doors = (option.quantizer, option.cases, option.criteria)
+    return _OTHER if any((*asked, *otherwise, *doors)) else _MAIN
 
 
 def other_place(path: Path) -> Path:
@@ -175,7 +220,7 @@ def key_of(option: Any) -> str:
     """Return the digest of all that the results depend on."""
     # What decides which cases are run, with what, and how they are judged.
     names = (
-        *("case", "require", "flow", "representation", "rounding", "seed"),
+        *("case", "require", "flow", "representation", "rounding", "seed", "quantizer", "cases", "criteria"),
         *("keyword", "markexpr", "deselect", "plugins"),
     )
     options = {name: value for name in names if (value := getattr(option, name)) and value != Rounding.HALF_EVEN}

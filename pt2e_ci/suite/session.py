@@ -65,6 +65,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             from pt2e_ci.flow.representation import load_representation
 
             load_representation(settings.representation)  # so that a mistake in it costs no run
+        if settings.quantizer:
+            from pt2e_ci.flow.quantizers import quantizer_of
+
+            quantizer_of(settings.quantizer)
         for name in settings.engines:
             load_engine(name)
         config.stash[_KEY] = key_of(config.option)

@@ -11,8 +11,10 @@ import torch
 from pt2e_ci.cells.capabilities import CAPABILITIES, THREADS, Capabilities, detect
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
+from pt2e_ci.flow.quantizers import quantizer_of
 from pt2e_ci.flow.representation import load_representation
 from pt2e_ci.pipeline import Flow, run_case
+from pt2e_ci.record.criteria import criteria_of
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
 from pt2e_ci.record.records import Case as Record
@@ -56,6 +58,8 @@ def flow(settings: Settings, capabilities: Capabilities) -> Flow:
         PatternGraphs(home),
         settings.rounding,
         (*capabilities.measurable, *settings.engines),
+        quantizer_of(settings.quantizer) if settings.quantizer else None,
+        criteria_of(settings.criteria) if settings.criteria else None,
     )
 
 
