@@ -105,6 +105,7 @@ BAD_INPUT = {
         (["pipe", "pipe"], "pipe"),
     ],
     "explain": [(["conv2d", "--torch", "newest"], "'newest' is no version of torch")],
+    "check": [(["none.py"], "none.py: no such file"), (["none.py", "--with", "x"], "--with goes with --torch")],
     "cells": [(["9.9"], "unknown cell '9.9'"), (["--platform", "linux/arm64"], "--platform goes with --github")],
     "doctor": [(["--flow", "fx"], "unknown flow 'fx'")],
     "controls": [(["bias_droped"], "did you mean 'bias_dropped'?"), (["--case", "conv2D"], "did you mean 'conv2d'?")],

@@ -55,6 +55,9 @@ def settings_in(cell, monkeypatch, tmp_path, **chosen):
         "expectations": None,
         "seed": 0,
         "representation": None,
+        "quantizer": None,
+        "cases": None,
+        "criteria": None,
         "rounding": "half_even",
         "report": str(tmp_path / "r"),
         "deselect": None,
@@ -80,6 +83,44 @@ def test_known_defects_of_upstream_excuse_no_other_representation(monkeypatch, t
     mine = settings_in("2.13", monkeypatch, tmp_path, representation="m:f")
     assert upstream.expectations.judge(result).known
     assert mine.expectations.judge(result).complaint
+
+
+def test_own_quantizer_and_criteria_are_excused_by_nothing_but_own_expectations(monkeypatch, tmp_path):
+    result = case("conv2d", "float", structure=structure(conv2d=1))
+    (tmp_path / "doors.py").write_text("from pt2e_ci import Criteria\nSTRICT = Criteria(evidence='proved')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own.toml"
+    entry = '[[known]]\ncase = "conv2d"\noutcome = "float"\nfloat_operators = ["conv2d"]\nreason = "r"\nlink = "l"\n'
+    file.write_text(entry)
+    for door in ({"quantizer": "m:f"}, {"criteria": "doors:STRICT"}):
+        assert settings_in("2.13", monkeypatch, tmp_path, **door).expectations.judge(result).complaint
+        mine = settings_in("2.13", monkeypatch, tmp_path, expectations=file, **door)
+        assert mine.expectations.judge(result).known.reason == "r"
+
+
+def test_own_expectations_are_laid_over_the_built_in_ones(monkeypatch, tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text('[[known]]\ncase = "add"\noutcome = "crash"\nreason = "r"\nlink = "l"\n')
+    mine = settings_in("2.13", monkeypatch, tmp_path, expectations=file).expectations
+    assert mine.judge(case("add", "crash")).known.reason == "r"
+    assert mine.judge(case("conv2d", "float", structure=structure(conv2d=1))).known
+
+
+def test_own_cases_come_after_the_others(monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom pt2e_ci.catalogue.cases import CASES\n"
+        "MORE = [replace(CASES[0], name='my_linear')]\nTWICE = CASES[:1]\nNONE = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = settings_in("2.13", monkeypatch, tmp_path, cases="mine:MORE")
+    assert [one.name for one in found.listed][-1] == "my_linear"
+    assert (
+        settings_in("2.13", monkeypatch, tmp_path, cases="mine:MORE", case=["my_linear"]).cases[0].name == "my_linear"
+    )
+    with pytest.raises(InputError, match="mine:TWICE has a case 'static_linear', and there is one already"):
+        settings_in("2.13", monkeypatch, tmp_path, cases="mine:TWICE")
+    with pytest.raises(InputError, match="mine:NONE is an int that holds no"):
+        settings_in("2.13", monkeypatch, tmp_path, cases="mine:NONE")
 
 
 def test_report_in_a_folder_is_named_by_its_cell(monkeypatch, tmp_path):

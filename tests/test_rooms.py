@@ -28,7 +28,8 @@ FLOORS = [
     {"catalogue", "measuring"},
     {"pipeline"},
     {"views"},
-    {"suite", "matrix", "controls"},
+    {"checking", "matrix", "controls"},
+    {"suite"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -83,7 +84,7 @@ import sys
 sys.modules["torch"] = None
 import pt2e_ci.cli, pt2e_ci.views.pages, pt2e_ci.views.explain, pt2e_ci.views.diff, pt2e_ci.views.history
 import pt2e_ci.catalogue.cases, pt2e_ci.record.expectations, pt2e_ci.record.schema1, pt2e_ci.exact.boundaries
-import pt2e_ci.matrix.jobs, pt2e_ci.matrix.github, pt2e_ci.cells.environments
+import pt2e_ci.matrix.jobs, pt2e_ci.matrix.github, pt2e_ci.cells.environments, pt2e_ci.checking.elsewhere
 """
 
 

@@ -147,8 +147,8 @@ def _found(
     from pt2e_ci.views.explain import named
     from pt2e_ci.views.selection import read_all, with_torch
 
-    reports = read_all([path or folder])
     version = version_in(torch) if torch else None
+    reports = read_all([path or folder])
     pairs = [(one, case) for one in (with_torch(reports, version) if version else reports) for case in one.cases]
     cases = [(one, case) for one, case in pairs if case.name == what]
     operators = [] if cases or path is None else [(one, case) for one, case in pairs if named(case, what)]

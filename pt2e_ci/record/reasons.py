@@ -54,8 +54,9 @@ REASONS = {
         Outcome.MISMATCH,
         "the prepared program is not the float model: {what}",
         "`prepare_pt2e` changed what the model computes. It is known to lose writes through an alias, as in"
-        " `y = x; y += 1`.",
-        "Write the model without in-place operators. Until then every later comparison is against another function.",
+        " `y = x; y += 1`, and to fold two batch norms into the one conv that both follow.",
+        "Write in-place operators out of place, and give each batch norm a conv of its own. Until then all that is"
+        " compared is another function than the model.",
     ),
     "PQ004": Entry(
         Outcome.MISMATCH,

@@ -1,4 +1,4 @@
-"""pytest's way in. It adds nothing to a run that does not name the suite, for it is loaded in every one."""
+"""pytest's way in. It adds a fixture, and nothing else to a run that does not name the suite: every one loads it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from pt2e_ci.checking.result import Result
 
 _SUITE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def assert_integer() -> Callable[..., Result]:
+    """Return `pt2e_ci.assert_integer`."""
+    import pt2e_ci
+
+    return pt2e_ci.assert_integer
 
 
 @pytest.hookimpl(tryfirst=True)
