@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
 
 from pt2e_ci.cells.cell import current_cell, load_cells
 from pt2e_ci.controls.index import FAULTS
+from pt2e_ci.record import reasons
 from pt2e_ci.views.table import rows
 
 PREFERRED = load_cells().select([current_cell().name])[0].python.replace(".", "")
@@ -44,6 +48,40 @@ def test_score_of_upstreams_rule_is_stated():
         r"^(\d+) faults: (\d+) caught; upstream's rule on upstream's own cases catches \d+", README, re.M
     )
     assert stated == (str(len(FAULTS)),) * 2
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with README's model, and what its command prints here."""
+    folder = tmp_path_factory.mktemp("own")
+    (text,) = [block for block in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "\nmodel = " in block]
+    (folder / "model.py").write_text(text)
+    command = [sys.executable, "-m", "pt2e_ci", "check", "model.py"]
+    return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the README shows the answer of x86-64")
+def test_answer_on_your_own_model_is_stated(own):
+    _, done = own
+    assert done.returncode == 1
+    assert f"```\n{done.stdout}```\n" in README
+
+
+def test_assertion_of_the_readme_holds(own):
+    folder, _ = own
+    (text,) = [
+        block for block in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "assert_integer" in block
+    ]
+    (folder / "test_own.py").write_text(f"from model import inputs, model\n{text}")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=folder, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_page_of_reasons_is_what_its_source_says():
+    page = ROOT / "docs" / "reasons.md"
+    if not page.exists():
+        pytest.skip("an sdist has no documentation")
+    assert page.read_text() == reasons.page()
 
 
 def test_two_commands_are_those_that_ci_runs():

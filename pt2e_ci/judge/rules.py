@@ -260,8 +260,9 @@ def exact(found: Findings) -> Reason | None:
     refuted = dict(found.refuted())
     if refuted:
         part, evidence = max(refuted.items(), key=lambda item: item[1].displacement)
-        what = evidence.deviation if len(refuted) == 1 else f"{part.name}: {evidence.deviation}"
-        return reason("PQ031", _nodes(refuted), names=_listed(refuted), what=what)
+        names = _listed(refuted)
+        what = evidence.deviation if names == part.name else f"{part.name}: {evidence.deviation}"
+        return reason("PQ031", _nodes(refuted), names=names, what=what)
     off = {part: measured for part, measured in found.measured() if measured.wrong.off}
     if off:
         count = sum(measured.wrong.off for measured in off.values())

@@ -1,6 +1,7 @@
 """Reasons: the one list of codes, each with its outcome, its text, why it comes about and what to do.
 
-A code that is gone is never given to another reason.
+A code that is gone is never given to another reason. `python -m pt2e_ci.record.reasons > docs/reasons.md` writes the
+page of the documentation.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ REASONS = {
     "PQ001": Entry(
         Outcome.UNQUANTIZED,
         "the quantizer annotated nothing{left}",
-        "None of the quantizer's patterns matched an operator of the graph. On torch 2.5 and 2.6 `torch.export.export`"
+        "None of the quantizer's patterns matched an operator of the graph. Up to torch 2.6 `torch.export.export`"
         " takes linear apart; some quantizers want channels_last, or modules of their own.",
         "Compare the names of the graph's operators with the quantizer's patterns. Check that its configuration was"
         " set, with `set_global` for XNNPACK's.",
@@ -310,6 +311,22 @@ def reason(code: str, operators: Iterable[str] = (), **values: Any) -> Reason:
     return Reason(code=code, text=REASONS[code].text.format(**values), operators=[*dict.fromkeys(operators)])
 
 
+def page() -> str:
+    """Return the list as a page of the documentation, in Markdown."""
+    parts = [
+        "# Reasons",
+        "Each outcome has a reason, whose code stays the same. `pt2e-ci explain CODE` prints its entry.",
+    ]
+    for code, entry in REASONS.items():
+        outcome = f"`{entry.outcome}`" if entry.outcome else "a note"
+        parts += [f"## {code}", f"`{entry.text}` ({outcome})", entry.why, f"**What to do.** {entry.remedy}"]
+    return "\n\n".join(parts) + "\n"
+
+
 def outcome_of(found: Reason) -> Outcome | None:
     """Return what a reason makes of a case; None for what only has to be known."""
     return REASONS[found.code].outcome if found.code in REASONS else None
+
+
+if __name__ == "__main__":
+    print(page(), end="")

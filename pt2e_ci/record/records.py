@@ -344,12 +344,11 @@ class Evidence(Record, frozen=True, kw_only=True):
 
     @property
     def deviation(self) -> str:
-        """Say what is not exact: of how many values, on which side, and by how much."""
-        sides = [(self.low, "low"), (self.high, "high")]
-        counts = " and ".join(f"{count:,} a level {side}" for count, side in sides if count)
-        size = f"up to {self.displacement:.3g} LSB beyond a rounding boundary"
+        """What is not exact: on which side of the exact level, on how many values, and how far from being right."""
+        sides = [("low", self.low), ("high", self.high)]
+        counts = ", ".join(f"{side} on {count:,}" for side, count in sides if count)
         how = f"{self.schemes[0]}: " if len(self.schemes) == 1 else ""
-        return f"{how}of {self.values:,} {self.domain} {counts}, {size}"
+        return f"{how}{counts} of {self.values:,} {self.domain}, by up to {self.displacement:.3g} LSB"
 
     @property
     def is_exact(self) -> bool:

@@ -83,7 +83,8 @@ def _why(case: Case, reason: Reason, one: Operator) -> str:
     near = next((near for near in (case.structure.nearest if case.structure else []) if near.node == one.node), None)
     if reason.code in ("PQ012", "PQ017", "PQ018"):
         if near is not None and near.pattern and near.graph:
-            return f"{one.why}: upstream looks for {near.pattern} where the graph has {near.graph}"
+            looked, there = (name.removesuffix(".default") for name in (near.pattern, near.graph))
+            return f"{one.why}: upstream looks for {looked}, the graph has {there}"
         return one.why or reason.text
     if reason.code in ("PQ023", "PQ031", "PQ036") and one.evidence is not None and one.evidence.wrong:
         return one.evidence.deviation
