@@ -21,6 +21,8 @@ _LINES = 10
 _COLUMNS = 140
 _WORDS = {Outcome.INEXACT: "off", Outcome.MISMATCH: "wrong"}
 _LISTED = 6
+# What is said of an operator is how far it is off.
+_OFF = ("PQ023", "PQ031", "PQ036")
 _WORD = 8
 
 
@@ -32,7 +34,7 @@ class Cause:
         code: the reason's code.
         outcome: what it makes of the model.
         name: of the operators; empty where the whole program is meant.
-        module, source: of the first of them.
+        module, source: of one of them: of the furthest off, or the first.
         text: what is wrong.
         count: how many there are.
 
@@ -49,28 +51,34 @@ class Cause:
 
 def causes(case: Case) -> list[Cause]:
     """Return what is wrong with a case: the reason of its outcome first, and each cause once."""
-    found: dict[tuple[str, str, str], list[tuple[Outcome, Operator | None]]] = {}
+    found: list[Cause] = []
     operators = {one.node: one for one in case.operators}
     for reason in _found(case):
-        outcome = outcome_of(reason) or Outcome.PASS
-        about: list[Operator | None] = [operators[node] for node in reason.operators if node in operators]
-        for one in about or [None]:
-            name, text = (one.name, _why(case, reason, one)) if one else ("", reason.text)
-            found.setdefault((reason.code or "", name, text), []).append((outcome, one))
-    return [_cause(*key, some) for key, some in found.items()]
+        groups: dict[tuple[str, str], list[Operator]] = {}
+        for one in (operators[node] for node in reason.operators if node in operators):
+            text = _why(case, reason, one)
+            # How far each is off differs: the furthest stands for all of its name.
+            groups.setdefault((one.name, "" if reason.code in _OFF else text), []).append(one)
+        found += [_cause(case, reason, max(some, key=_far), len(some)) for some in groups.values()]
+        found += [] if groups else [_cause(case, reason, None, 1)]
+    return found
 
 
-def _cause(code: str, name: str, text: str, some: Sequence[tuple[Outcome, Operator | None]]) -> Cause:
-    outcome, first = some[0]
+def _cause(case: Case, reason: Reason, one: Operator | None, count: int) -> Cause:
     return Cause(
-        code=code,
-        outcome=outcome,
-        name=name,
-        module=(first.module if first else None) or "",
-        source=(first.source if first else None) or "",
-        text=text,
-        count=len(some),
+        code=reason.code or "",
+        outcome=outcome_of(reason) or Outcome.PASS,
+        name=one.name if one else "",
+        module=(one.module if one else None) or "",
+        source=(one.source if one else None) or "",
+        text=_why(case, reason, one) if one else reason.text,
+        count=count,
     )
+
+
+def _far(one: Operator) -> float:
+    """Return how far an operator is off; of those that are as far, the first is the one."""
+    return max(one.evidence.displacement if one.evidence else 0.0, one.reference.max if one.reference else 0.0)
 
 
 def _found(case: Case) -> list[Reason]:
@@ -86,7 +94,7 @@ def _why(case: Case, reason: Reason, one: Operator) -> str:
             looked, there = (name.removesuffix(".default") for name in (near.pattern, near.graph))
             return f"{one.why}: upstream looks for {looked}, the graph has {there}"
         return one.why or reason.text
-    if reason.code in ("PQ023", "PQ031", "PQ036") and one.evidence is not None and one.evidence.wrong:
+    if reason.code in _OFF and one.evidence is not None and one.evidence.wrong:
         return one.evidence.deviation
     if reason.code in ("PQ023", "PQ031") and one.reference is not None:
         return f"up to {one.reference.max:.3g} LSB off on {one.reference.differing:.0%} of its samples"
