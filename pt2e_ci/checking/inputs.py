@@ -17,7 +17,7 @@ from pt2e_ci.program.trace import tensors_in
 from pt2e_ci.record.reasons import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch.fx import GraphModule
 
@@ -121,22 +121,18 @@ def check_calls(model: nn.Module, calls: Sequence[Call]) -> None:
 
 
 def made_up(first: Call) -> list[InputSet]:
-    """Return further inputs for a call: its floating tensors are drawn anew, zero, and far out; the rest stays."""
+    """Return further inputs for a call: its floating tensors are drawn anew, and far out; the rest stays.
+
+    They serve to tell tensors apart by their values, and to compare what cannot be decided for all inputs.
+    """
     floats = [tensor for tensor in tensors_in([*first]) if tensor.is_floating_point() and tensor.numel()]
     if not floats or not all(bool(tensor.isfinite().all()) for tensor in floats):
         return []
-    found = [InputSet(f"drawn-{seed}", tuple(draw(first, seed))) for seed in (1, 2)]
-    for label, factor in (("zero", 0.0), ("saturating", _FAR)):
-        found.append(InputSet(label, tuple(tree_map(_scaled(factor), [*first]))))
-    return found
+    return [InputSet("drawn", tuple(draw(first, 1))), InputSet("saturating", tuple(tree_map(_far_out, [*first])))]
 
 
-def _scaled(factor: float) -> Callable[[Any], Any]:
-    def scaled(leaf: Any) -> Any:
-        is_float = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
-        return leaf.detach() * factor if is_float else leaf
-
-    return scaled
+def _far_out(leaf: Any) -> Any:
+    return leaf.detach() * _FAR if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
 
 
 def accepted(qdq: GraphModule, sets: Sequence[InputSet]) -> tuple[list[InputSet], list[Reason]]:

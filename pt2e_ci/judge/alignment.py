@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -124,11 +125,11 @@ class Alignment:
         others = [
             value
             for value in self._integers
-            if value != found
+            if self._trace.info[value].shape == self._trace.info[found].shape
+            and value != found
             and self._trace.origins.get(value) == self._trace.origins.get(found)
             and (self._same[value] == self._same[found] or not self._ancestors[value] & 1 << found.index)
             and (target is None or self._same[value] != self._same.get(target))
-            and self._trace.info[value].shape == self._trace.info[found].shape
             and all(torch.equal(run[value].to(torch.int64), run[found].to(torch.int64)) for run in self._runs)
         ]
         return [found, *others]
@@ -137,7 +138,7 @@ class Alignment:
         before = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
         taken = {self._same[self.levels[node]] for node in before}
         bits = [self._bits(node) for node in before]
-        given = frozenset(self._given[node] for node in self._inputs_of(one) if node in self._given)
+        given = frozenset(self._given[node] for node in self._made_of[one.quantize.source] if node in self._given)
         return [
             value
             for value in self._integers
@@ -148,14 +149,13 @@ class Alignment:
             and (before or not given or self._trace.origins.get(value) == given)
         ]
 
-    def _inputs_of(self, one: Levels) -> list[Node]:
-        """Return what the program is given that levels are made of."""
-        found: list[Node] = []
-        waiting = [one.quantize.source]
-        while waiting:
-            node = waiting.pop()
-            found += [node] * (node.op == "placeholder")
-            waiting += node.all_input_nodes
+    @cached_property
+    def _made_of(self) -> dict[Node, frozenset[Node]]:
+        """What the program is given that each of its nodes is made of."""
+        found: dict[Node, frozenset[Node]] = {}
+        for node in self._reading.program.graph.nodes:
+            own = [node] if node.op == "placeholder" else []
+            found[node] = frozenset(own).union(*(found[one] for one in node.all_input_nodes))
         return found
 
     def _bits(self, node: Node) -> int:

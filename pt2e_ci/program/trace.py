@@ -86,12 +86,12 @@ class Step:
     bodies: tuple[Value, ...] = ()
     is_opaque: bool = False
 
-    @property
+    @cached_property
     def takes(self) -> list[Value]:
         """What it was given, as often as it was given it."""
         return values_in((self.args, self.kwargs))
 
-    @property
+    @cached_property
     def reads(self) -> list[Value]:
         """What its results come from: what it was given, what bodies gave, and what it changed."""
         return [*self.takes, *self.bodies, *(before for before, _ in self.written)]
