@@ -151,9 +151,8 @@ def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence
     elif added:
         uv("pip", "uninstall", "--quiet", *options, *added)
     if extras:
-        # What is built of a folder is built again: uv would take an edited one for what it was. torch stays.
-        kept_torch = ("--constraint", str(LOCKS / cell.name / TORCH))
-        uv("pip", "install", *options, *sources.uv_arguments(), *kept_torch, "--refresh", *extras)
+        # What is built of a folder is built again: uv would take an edited one for what it was.
+        uv("pip", "install", *options, *sources.uv_arguments(), "--refresh", *extras)
     return interpreter
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pt2e_ci.cells import environments
 from pt2e_ci.cells.cell import load_cells, platform_tag
-from pt2e_ci.cells.locks import check_lock
+from pt2e_ci.cells.locks import LOCKS, TORCH, check_lock
 from pt2e_ci.cells.sources import torch_sources
 from pt2e_ci.errors import InputError, death_reason
 
@@ -84,7 +84,8 @@ def _environment(cell: Cell, extras: Sequence[str], say: Callable[[str], None]) 
             said = (done.stderr or "").strip().splitlines()
             raise InputError(f"uv {' '.join(arguments[:2])} failed: {said[-1] if said else 'see above'}")
 
-    return environments.make(folder, recipe, run_uv, extras)
+    # What a model needs, such as torchvision, comes in the release that goes with the cell's torch.
+    return environments.make(folder, recipe, run_uv, ["--constraint", str(LOCKS / cell.name / TORCH), *extras])
 
 
 def _cache() -> Path:
