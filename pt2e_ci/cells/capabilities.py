@@ -173,7 +173,7 @@ def detect() -> Capabilities:
             digest=wheel_digest("torch"),
         ),
         executorch=find_spec("executorch") is not None,
-        dynamic_shapes=_has_dynamic_shapes(),
+        dynamic_shapes=exports_dynamic_shapes(),
     )
 
 
@@ -225,7 +225,7 @@ def _has_xnnpack() -> bool:
         return False
 
 
-def _has_dynamic_shapes() -> bool:
+def exports_dynamic_shapes() -> bool:
     """Tell whether the interface that exports for quantization takes dynamic shapes; that of 2.1 and 2.2 does not."""
     export = getattr(import_module("torch._export"), "capture_pre_autograd_graph", None)
     return export is None or "dynamic_shapes" in inspect.signature(export).parameters

@@ -39,7 +39,8 @@ class ByKeyword(nn.Module):
     def forward(self, *given: Any) -> Any:
         """Call the model."""
         first = len(given) - len(self.names)
-        return self.model(*given[:first], **dict(zip(self.names, given[first:], strict=True)))
+        # Spelled so that torch 2.1 exports it, too.
+        return self.model(*given[:first], **{name: given[first + index] for index, name in enumerate(self.names)})
 
 
 def calls_of(given: Any, name: str = "inputs") -> list[Call | dict[str, Any]]:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from pt2e_ci.cells.capabilities import exports_dynamic_shapes
 from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
 from pt2e_ci.errors import InputError, kind_of_value, one_line
 from pt2e_ci.flow.capture import captures_programs
@@ -96,6 +97,8 @@ def question(
     module = _module(model)
     _check_state(module)
     moved, calls = by_position(module, calls_of(inputs))
+    if dynamic_shapes is not None and not exports_dynamic_shapes():
+        raise InputError(f"torch {torch.__version__} exports fixed shapes alone: leave dynamic_shapes out")
     if train is not None and not qat:
         raise InputError("train is for quantization-aware training: give qat=True, too")
     if train is not None and not callable(train):

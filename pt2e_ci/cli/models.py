@@ -86,12 +86,14 @@ def _check_here(file: str, named: dict[str, Any], report: str | None, *, with_tr
         raise InputError(f"{error} (or name one: --torch 2.13)") from None
     from pt2e_ci.checking.api import answer
     from pt2e_ci.checking.question import question, read_file
+    from pt2e_ci.record.report import check_writable
 
     asked = question(**{**read_file(file), **named})
     folder = report or f"{_REPORTS / asked.name.replace(':', '-')}/"
     place = Path(folder)
     if folder.endswith("/") or place.is_dir():
         place /= f"{cell.id(platform_tag())}.jsonl"
+    check_writable(place)  # before anything takes its time
     result = answer(asked, on_error=_print if with_traceback else None)
     result.save(place)
     click.echo("\n".join(_lines(result, place)))

@@ -473,7 +473,7 @@ def module_of(node: Node) -> str | None:
         return None
     path = str([*stack.values()][-1][0])
     path = re.sub(r"getattr\((.*), '([^']*)'\)", r"\1.\2", path)  # as torch 2.1 and 2.2 have it
-    return path.removeprefix("L['self']").removeprefix(".")
+    return re.sub(r"^L\['\w+'\]", "", path).removeprefix(".")
 
 
 def source_of(node: Node) -> str | None:
