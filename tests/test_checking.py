@@ -75,15 +75,15 @@ def test_ten_lines_say_what_why_where_and_what_to_do(result):
     lines = str(result).splitlines()
     assert result.outcome is Outcome.FLOAT
     assert len(lines) <= 10
-    assert lines[0].startswith("float: two (torch ")
+    assert lines[0].startswith("float: two: of 2 quantized operators 1 in float, 1 inexact (torch ")
     conv, linear = lines[1].split(), lines[2].split()
     assert conv[:3] == ["float", "conv2d", "stem"]
     assert conv[3].startswith("test_checking.py:")
     assert conv[4] == "PQ012"
-    assert linear[:3] == ["off", "linear", "head"]
+    assert linear[:3] == ["inexact", "linear", "head"]
     assert "accumulators" in lines[2]
-    assert lines[3].startswith("Do: ")
-    assert "of 4 operators are right for every input" in lines[4]
+    assert lines[3].startswith("Do (PQ012): ")
+    assert lines[4].endswith("0 of 2 quantized operators are right for every input; 1 on samples alone, 1 refuted")
     assert lines[5].startswith("Quantized: conv2d 1, linear 1.  Not quantized: softmax 1 (test_checking.py:")
     assert lines[6] == "Next: pt2e-ci explain PQ012"
 
@@ -384,7 +384,7 @@ def test_command_says_it_in_ten_lines_and_writes_a_report(folder):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) <= 10
-    assert lines[0].startswith("inexact: model (torch ")
+    assert lines[0].startswith("inexact: model: of 1 quantized operators 1 inexact (torch ")
     (report,) = (folder / "reports" / "model").glob("*.jsonl")
     assert lines[-1].endswith(f"explain linear --report {report.relative_to(folder)}")
     assert run_cli("explain", "linear", "--report", report).returncode == 0
@@ -396,7 +396,7 @@ def test_command_exits_with_0_where_all_is_right_or_allowed(folder):
     (folder / "known.py").write_text(FILE + "known = {'PQ031': 1}\n")
     done = run_cli("check", "known.py", cwd=folder)
     assert done.returncode == 0
-    assert done.stdout.startswith("inexact, known: known (torch ")
+    assert done.stdout.startswith("inexact, known: known: of 1 quantized operators 1 inexact (torch ")
 
 
 @pytest.mark.parametrize(

@@ -107,20 +107,21 @@ def test_own_expectations_are_laid_over_the_built_in_ones(monkeypatch, tmp_path)
 
 
 def test_own_cases_come_after_the_others(monkeypatch, tmp_path):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "more_cases.py").write_text(
         "from dataclasses import replace\nfrom pt2e_ci.catalogue.cases import CASES\n"
         "MORE = [replace(CASES[0], name='my_linear')]\nTWICE = CASES[:1]\nNONE = 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    found = settings_in("2.13", monkeypatch, tmp_path, cases="mine:MORE")
+    found = settings_in("2.13", monkeypatch, tmp_path, cases="more_cases:MORE")
     assert [one.name for one in found.listed][-1] == "my_linear"
     assert (
-        settings_in("2.13", monkeypatch, tmp_path, cases="mine:MORE", case=["my_linear"]).cases[0].name == "my_linear"
+        settings_in("2.13", monkeypatch, tmp_path, cases="more_cases:MORE", case=["my_linear"]).cases[0].name
+        == "my_linear"
     )
-    with pytest.raises(InputError, match="mine:TWICE has a case 'static_linear', and there is one already"):
-        settings_in("2.13", monkeypatch, tmp_path, cases="mine:TWICE")
-    with pytest.raises(InputError, match="mine:NONE is an int that holds no"):
-        settings_in("2.13", monkeypatch, tmp_path, cases="mine:NONE")
+    with pytest.raises(InputError, match="more_cases:TWICE has a case 'static_linear', and there is one already"):
+        settings_in("2.13", monkeypatch, tmp_path, cases="more_cases:TWICE")
+    with pytest.raises(InputError, match="more_cases:NONE is an int that holds no"):
+        settings_in("2.13", monkeypatch, tmp_path, cases="more_cases:NONE")
 
 
 def test_report_in_a_folder_is_named_by_its_cell(monkeypatch, tmp_path):

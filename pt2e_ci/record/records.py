@@ -346,7 +346,7 @@ class Evidence(Record, frozen=True, kw_only=True):
     def deviation(self) -> str:
         """What is not exact: on which side of the exact level, on how many values, and how far from being right."""
         sides = [("low", self.low), ("high", self.high)]
-        counts = ", ".join(f"{side} on {count:,}" for side, count in sides if count)
+        counts = ", ".join(f"too {side} on {count:,}" for side, count in sides if count)
         how = f"{self.schemes[0]}: " if len(self.schemes) == 1 else ""
         return f"{how}{counts} of {self.values:,} {self.domain}, by up to {self.displacement:.3g} LSB"
 

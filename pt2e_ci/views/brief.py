@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _LINES = 10
 _COLUMNS = 140
-_WORDS = {Outcome.INEXACT: "off", Outcome.MISMATCH: "wrong"}
+_KNOWN = {Kind.PARTLY: "in part", Kind.TESTED: "on samples alone", Kind.REFUTED: "refuted"}
+_STATES = {Outcome.FLOAT: "in float", Outcome.INEXACT: "inexact", Outcome.MISMATCH: "wrong"}
 _LISTED = 6
 # What is said of an operator is how far it is off.
 _OFF = ("PQ023", "PQ031", "PQ036")
@@ -92,7 +93,7 @@ def _why(case: Case, reason: Reason, one: Operator) -> str:
     if reason.code in ("PQ012", "PQ017", "PQ018"):
         if near is not None and near.pattern and near.graph:
             looked, there = (name.removesuffix(".default") for name in (near.pattern, near.graph))
-            return f"{one.why}: upstream looks for {looked}, the graph has {there}"
+            return f"{one.why}: where upstream's pattern has {looked}, the graph has {there}"
         return one.why or reason.text
     if reason.code in _OFF and one.evidence is not None and one.evidence.wrong:
         return one.evidence.deviation
@@ -116,7 +117,7 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     head = [_verdict(report, case)]
     tail = [*_proved(case), *_inventory(case), *_next(case, found, saved)]
     if found:
-        tail.insert(0, f"Do: {REASONS[found[0].code].remedy.replace(chr(10), ' ')}")
+        tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy.replace(chr(10), ' ')}")
     elif case.reason:
         head.append(f"note      {case.reason.text} ({case.reason.code})")
     room = _LINES - len(head) - len(tail)
@@ -132,7 +133,19 @@ def _verdict(report: Report, case: Case) -> str:
     home = f", torchao {run.torchao}" if run.flow == "torchao" else ""
     where = f"torch {run.torch}{home}, {run.machine}{' (emulated)' * run.emulated}"
     who = "upstream's representation" if run.representation == "upstream" else run.representation
-    return f"{_words(case)}: {case.name} ({where}; {who})"
+    return f"{_words(case)}: {case.name}{_tally(case)} ({where}; {who})"
+
+
+def _tally(case: Case) -> str:
+    """Say in numbers how the quantized operators are."""
+    quantized = {one.node for one in case.operators if one.verdict is not None}
+    nodes: dict[Outcome, set[str]] = {}
+    for reason in _found(case):
+        nodes.setdefault(outcome_of(reason) or Outcome.PASS, set()).update(quantized.intersection(reason.operators))
+    counts = [f"{len(some)} {_STATES[outcome]}" for outcome, some in nodes.items() if some]
+    if counts:
+        return f": of {len(quantized)} quantized operators {', '.join(counts)}"
+    return f": {len(quantized)} quantized operators, all integer" if quantized and case.outcome is Outcome.PASS else ""
 
 
 def _words(case: Case) -> str:
@@ -145,8 +158,7 @@ def _words(case: Case) -> str:
 
 def _row(one: Cause) -> tuple[str, ...]:
     times = f" \N{MULTIPLICATION SIGN}{one.count}" if one.count > 1 else ""
-    word = _WORDS.get(one.outcome, str(one.outcome))
-    return word, f"{one.name}{times}", one.module, one.source, one.code, one.text
+    return str(one.outcome), f"{one.name}{times}", one.module, one.source, one.code, one.text
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -159,14 +171,14 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _proved(case: Case) -> Iterator[str]:
-    """Say how many operators are right for every input, and what is known of the others."""
-    known = [one.evidence for one in case.operators if one.evidence is not None]
+    """Say how many quantized operators are right for every input, and what is known of the others."""
+    known = [one.evidence for one in case.operators if one.evidence is not None and one.verdict is not None]
     if not known:
         return
     kinds = Counter(one.kind for one in known)
-    others = [f"{kinds[kind]} {kind}" for kind in Kind if kind is not Kind.PROVED and kinds[kind]]
+    others = [f"{kinds[kind]} {_KNOWN[kind]}" for kind in _KNOWN if kinds[kind]]
     note = f"; {', '.join(others)}" if others else ""
-    yield f"proved    {kinds[Kind.PROVED]} of {len(known)} operators are right for every input{note}"
+    yield f"proved    {kinds[Kind.PROVED]} of {len(known)} quantized operators are right for every input{note}"
 
 
 def _inventory(case: Case) -> Iterator[str]:
