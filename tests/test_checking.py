@@ -18,7 +18,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 import pt2e_ci
 from pt2e_ci import Criteria, InputError, assert_integer, check, compare
 from pt2e_ci.checking import elsewhere
-from pt2e_ci.checking.question import read_file
+from pt2e_ci.checking.file import read_file
 from pt2e_ci.checking.result import counts
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import reason

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +15,7 @@ from torch.fx import GraphModule
 
 from pt2e_ci.cells.capabilities import exports_dynamic_shapes
 from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
-from pt2e_ci.errors import InputError, kind_of_value, one_line
+from pt2e_ci.errors import InputError, kind_of_value
 from pt2e_ci.flow.capture import captures_programs
 from pt2e_ci.flow.quantizers import quantizer_of
 from pt2e_ci.operators.row import Kind
@@ -31,15 +26,8 @@ from pt2e_ci.record.reasons import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import ModuleType
 
     from pt2e_ci.flow.representation import Representation
-
-NAMES = (
-    *("model", "inputs", "quantizer", "representation", "criteria", "calibration"),
-    *("dynamic_shapes", "qat", "train", "known"),
-)
-"""What a file may give, as `check` takes it."""
 
 
 @dataclass(frozen=True)
@@ -207,75 +195,3 @@ def _run_on(calls: Sequence[Call]) -> Callable[[GraphModule], None]:
                 prepared(*copy.deepcopy(call))
 
     return run
-
-
-# What a file gives.
-
-
-def read_file(target: str) -> dict[str, Any]:
-    """Return what a file of Python gives of `NAMES`, and what the model is called.
-
-    Args:
-        target: ``FILE`` or ``FILE:NAME``, where NAME is what the file calls its model.
-
-    Raises:
-        InputError: there is no such file, it cannot be loaded, or it lacks the model or its inputs.
-
-    """
-    path, name = split(target)
-    module = _loaded(path)
-    found: dict[str, Any] = {}
-    for wanted, called in ((one, name if one == "model" else one) for one in NAMES):
-        if hasattr(module, called):
-            found[wanted] = _value(wanted, getattr(module, called), path)
-        elif wanted in ("model", "inputs"):
-            raise InputError(f"{path} has no `{called}`: give it `model` and `inputs`, values or functions")
-    label = path.stem if name == "model" else f"{path.stem}:{name}"
-    return found | {"name": re.sub("^-+", "", label)[:100]}
-
-
-def split(target: str) -> tuple[Path, str]:
-    """Part ``FILE:NAME``."""
-    path, colon, name = target.rpartition(":")
-    if colon and name.isidentifier():
-        return Path(path), name
-    return Path(target), "model"
-
-
-def _loaded(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is no file")
-    # Strict export looks for it under its name, and what lies beside it is imported as `python FILE` would.
-    name = f"pt2e_ci_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no file of Python: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{path} cannot be loaded: {one_line(error)}{_line(error, path)}") from error
-    return module
-
-
-def _value(name: str, given: Any, path: Path) -> Any:
-    """Return a value, or what a function of that name makes; representation and training are functions themselves."""
-    if name in ("representation", "train", "quantizer") or not isinstance(given, FunctionType):
-        return given
-    try:
-        return given()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{path}: {name}() raised {one_line(error)}{_line(error, path)}") from error
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """Say in which line of a file something was raised."""
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path.resolve():
-            place = f" ({path.name}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return place

@@ -85,7 +85,8 @@ def _check_here(file: str, named: dict[str, Any], report: str | None, *, with_tr
     except InputError as error:
         raise InputError(f"{error} (or name one: --torch 2.13)") from None
     from pt2e_ci.checking.api import answer
-    from pt2e_ci.checking.question import question, read_file
+    from pt2e_ci.checking.file import read_file
+    from pt2e_ci.checking.question import question
     from pt2e_ci.record.report import check_writable
 
     asked = question(**{**read_file(file), **named})
