@@ -84,7 +84,7 @@ def test_ten_lines_say_what_why_where_and_what_to_do(result):
     assert "accumulators" in lines[2]
     assert lines[3].startswith("Do (PQ012): ")
     assert lines[4].endswith("0 of 2 quantized operators are right for every input; 1 on samples alone, 1 refuted")
-    assert lines[5].startswith("Quantized: conv2d 1, linear 1.  Not quantized: softmax 1 (test_checking.py:")
+    assert lines[5].startswith("Annotated: conv2d 1, linear 1.  Left in float: softmax 1 (test_checking.py:")
     assert lines[6] == "Next: pt2e-ci explain PQ012"
 
 

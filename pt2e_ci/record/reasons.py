@@ -72,8 +72,8 @@ REASONS = {
         "The quantizer annotated the operator, and the reference program still computes it in float: no pattern of the"
         " representation matched. Upstream has no pattern for many operators, and its conv2d pattern has looked for"
         " `aten.convolution` since torch 2.1, where the graph has `aten.conv2d`.",
-        "Do not take its accuracy for an integer program's. Give the representation a pattern for it, or accept it by"
-        " `known={'PQ012': COUNT}`.",
+        "Give the representation a pattern for it, or accept it: `known={'PQ012': COUNT}`. Its accuracy says nothing of"
+        " integers.",
     ),
     "PQ014": Entry(
         Outcome.FLOAT,

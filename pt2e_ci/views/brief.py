@@ -118,7 +118,7 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     tail = [*_proved(case), *_inventory(case), *_next(case, found, saved)]
     if found:
         tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy.replace(chr(10), ' ')}")
-    elif case.reason:
+    elif case.reason and case.reason.code != "PQ053":  # the last lines say that better
         head.append(f"note      {case.reason.text} ({case.reason.code})")
     room = _LINES - len(head) - len(tail)
     shown = found if len(found) <= room else found[: room - 1]
@@ -191,8 +191,8 @@ def _inventory(case: Case) -> Iterator[str]:
     listed = ", ".join(f"{name} {count}" for name, count in quantized.items()) or "nothing"
     places = [f"{name} {len(some)}{f' ({some[0].source})' if some[0].source else ''}" for name, some in left.items()]
     more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-    rest = f"  Not quantized: {', '.join(places[:_LISTED])}{more}." if places else ""
-    yield f"Quantized: {listed}.{rest}"
+    rest = f"  Left in float: {', '.join(places[:_LISTED])}{more}." if places else ""
+    yield f"Annotated: {listed}.{rest}"
 
 
 def _next(case: Case, found: Sequence[Cause], saved: str | None) -> Iterator[str]:
