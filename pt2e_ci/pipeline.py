@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from msgspec.structs import replace
+from torch.fx import GraphModule
 
 from pt2e_ci.catalogue.inputs import build_model, input_sets
 from pt2e_ci.catalogue.seed_rule import seed_check
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from torch import nn
-    from torch.fx import GraphModule
 
     from pt2e_ci.catalogue.cases import Case, SeedRule
     from pt2e_ci.exact.schemes import Rounding
@@ -71,20 +71,39 @@ class Flow:
     criteria: Criteria | None = None
 
     def convert(
-        self, model: Callable[[], nn.Module], inputs: tuple[Any, ...], quantizer: Callable[[], Any], shapes: Any = None
+        self,
+        model: Callable[[], nn.Module],
+        inputs: tuple[Any, ...],
+        quantizer: Callable[[], Any],
+        shapes: Any = None,
+        *,
+        is_captured: bool = False,
+        calibration: Sequence[tuple[Any, ...]] = (),
+        training: Callable[[GraphModule], Any] | None = None,
     ) -> Generator[Stage, None, Converted]:
-        """Yield each stage as it begins; return the Q/DQ program of a model, calibrated on `inputs`.
+        """Yield each stage as it begins; return the Q/DQ program of a model.
 
-        `shapes` are dynamic, as `torch.export.export` takes them.
+        Args:
+            model: makes it; what it makes is used up.
+            inputs: it is exported with these.
+            quantizer: makes the quantizer.
+            shapes: dynamic shapes, as `torch.export.export` takes them.
+            is_captured: whether what it makes is a captured graph already.
+            calibration: the calls that observers see; `inputs` where there are none.
+            training: trains the prepared program, in place of a calibration.
+
         """
-        yield Stage.EXPORT
+        yield Stage.PREPARE if is_captured else Stage.EXPORT
         chosen = quantizer()
         if isinstance(chosen, Ahead):
-            return Converted(export(chosen.quantize(model()), inputs), None)
-        graph = export(model(), inputs, shapes)
-        return (yield from self.quantize(graph, chosen, [inputs]))
+            return Converted(export(chosen.quantize(model()), inputs, shapes), None)
+        made = model()
+        graph = made if is_captured and isinstance(made, GraphModule) else export(made, inputs, shapes)
+        if training is not None:
+            return (yield from self._train(graph, chosen, training))
+        return (yield from self._quantize(graph, chosen, calibration or [inputs]))
 
-    def quantize(
+    def _quantize(
         self, graph: GraphModule, quantizer: Any, calibration: Sequence[tuple[Any, ...]]
     ) -> Generator[Stage, None, Converted]:
         """Yield the stages from a captured graph, which is used up, to its Q/DQ program."""
@@ -97,7 +116,7 @@ class Flow:
                 float_model.calibrate(prepared, inputs)
         return (yield from self.finish(prepared, float_model))
 
-    def train(
+    def _train(
         self, graph: GraphModule, quantizer: Any, training: Callable[[GraphModule], Any]
     ) -> Generator[Stage, None, Converted]:
         """Yield the same stages where a captured graph is prepared for training, and trained by a function."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import platform
-import re
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -19,13 +18,12 @@ from pt2e_ci.checking.inputs import accepted, made_up
 from pt2e_ci.checking.question import Question, form_of, question
 from pt2e_ci.checking.result import Result, held
 from pt2e_ci.errors import InputError
-from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
-from pt2e_ci.flow.quantizers import Ahead
 from pt2e_ci.flow.representation import Reference
 from pt2e_ci.judge.verdict import InputSet
 from pt2e_ci.pipeline import Clock, Converted, Flow, StageError, failed, record_of
+from pt2e_ci.program.segments import line_in
 from pt2e_ci.record.criteria import DEFAULT, Criteria
 from pt2e_ci.record.outcomes import Stage
 from pt2e_ci.record.running import run_here
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from pt2e_ci.record.records import Case, Reason
 
 _FAMILY = "model"
-_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def check(
@@ -218,27 +215,27 @@ def _converted(asked: Question, flow: Flow) -> Generator[Stage, None, Converted]
         return Converted(model, None)
     if isinstance(model, GraphModule) and form == "calibrated":
         return (yield from flow.finish(model, None))
-    first = asked.calls[0]
     quantizer = asked.quantizer or (lambda: flow.home.xnnpack(is_per_channel=False, is_qat=asked.training is not None))
-    yield Stage.PREPARE if form else Stage.EXPORT
-    chosen = quantizer()
-    if isinstance(chosen, Ahead):
-        return Converted(export(chosen.quantize(model), first, asked.dynamic_shapes), None)
-    graph = model if isinstance(model, GraphModule) and form else export(model, first, asked.dynamic_shapes)
-    if asked.training is not None:
-        return (yield from flow.train(graph, chosen, asked.training))
-    return (yield from flow.quantize(graph, chosen, asked.calibration))
+    return (
+        yield from flow.convert(
+            lambda: model,
+            asked.calls[0],
+            quantizer,
+            asked.dynamic_shapes,
+            is_captured=form == "captured",
+            calibration=asked.calibration,
+            training=asked.training,
+        )
+    )
 
 
 def _placed(record: Case, error: BaseException | None) -> Case:
     """Add to a stage's own reason the line of the user's source that it is about."""
-    # Export tells the line in its message; others where they were raised.
-    own = [(path, line) for path, line in _LINE.findall(str(error)) if "/torch/" not in path]
-    if not own or record.reason is None:
+    # Export tells it in its message.
+    place = line_in(str(error))
+    if place is None or record.reason is None:
         return record
-    path, line = own[-1]
-    text = f"{record.reason.text} ({Path(path).name}:{line})"
-    return replace(record, reason=replace(record.reason, text=text))
+    return replace(record, reason=replace(record.reason, text=f"{record.reason.text} ({place})"))
 
 
 @cache

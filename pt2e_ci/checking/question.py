@@ -18,9 +18,9 @@ from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
 from pt2e_ci.errors import InputError, kind_of_value
 from pt2e_ci.flow.capture import captures_programs
 from pt2e_ci.flow.quantizers import quantizer_of
+from pt2e_ci.flow.representation import load_representation
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
-from pt2e_ci.plugins import load
 from pt2e_ci.record.criteria import DEFAULT, Criteria, criteria_of
 from pt2e_ci.record.reasons import REASONS
 
@@ -159,7 +159,7 @@ def _check_state(model: nn.Module) -> None:
 
 
 def _representation(given: Any) -> Representation:
-    found: Representation = load("representations", given) if isinstance(given, str) else given
+    found: Representation = load_representation(given) if isinstance(given, str) else given
     if not callable(found) or isinstance(found, type):
         raise InputError(
             f"representation is {kind_of_value(found)}: give a function from a GraphModule to a GraphModule"

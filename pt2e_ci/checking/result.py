@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from pt2e_ci.record.outcomes import Outcome
-from pt2e_ci.record.reasons import outcome_of
+from pt2e_ci.record.reasons import findings, outcome_of
 from pt2e_ci.record.records import Case, Known, Record, Run
 from pt2e_ci.record.report import Report, check_writable, end_record, write_report
 from pt2e_ci.views.brief import brief, table
@@ -69,10 +69,10 @@ class Result(Record, frozen=True, kw_only=True):
 def counts(case: Case, allow: Iterable[str]) -> Counter[str]:
     """Count what is wrong with a model by code: the operators that a reason is about, or one."""
     found: Counter[str] = Counter()
-    for one in (case.reason, *case.notes):
-        outcome = outcome_of(one) if one is not None else None
-        if one is not None and one.code is not None and outcome is not None and outcome not in [*allow]:
-            found[one.code] += max(1, len(one.operators))
+    allowed = [*allow]
+    for one in findings(case):
+        if outcome_of(one) not in allowed:
+            found[str(one.code)] += max(1, len(one.operators))
     return found
 
 

@@ -77,7 +77,7 @@ def check(
 
 def _check_here(file: str, named: dict[str, Any], report: str | None, *, with_traceback: bool) -> int:
     from pt2e_ci.cells.capabilities import quiet_torch
-    from pt2e_ci.cells.cell import current_cell, platform_tag
+    from pt2e_ci.cells.cell import current_cell
 
     quiet_torch()
     try:
@@ -87,13 +87,10 @@ def _check_here(file: str, named: dict[str, Any], report: str | None, *, with_tr
     from pt2e_ci.checking.api import answer
     from pt2e_ci.checking.file import read_file
     from pt2e_ci.checking.question import question
-    from pt2e_ci.record.report import check_writable
+    from pt2e_ci.record.report import check_writable, place_of
 
     asked = question(**{**read_file(file), **named})
-    folder = report or f"{_REPORTS / asked.name.replace(':', '-')}/"
-    place = Path(folder)
-    if folder.endswith("/") or place.is_dir():
-        place /= f"{cell.id(platform_tag())}.jsonl"
+    place = place_of(report or f"{_REPORTS / asked.name.replace(':', '-')}/", cell)
     check_writable(place)  # before anything takes its time
     result = answer(asked, on_error=_print if with_traceback else None)
     result.save(place)

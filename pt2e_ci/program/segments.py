@@ -478,6 +478,11 @@ def module_of(node: Node) -> str | None:
 
 def source_of(node: Node) -> str | None:
     """Return the innermost line of source that is none of torch's own, as ``net.py:41``."""
-    places: Sequence[tuple[str, str]] = _FILE_LINE.findall(node.meta.get("stack_trace") or "")
+    return line_in(node.meta.get("stack_trace") or "")
+
+
+def line_in(trace: str) -> str | None:
+    """Return the innermost line of source in a stack's text that is none of torch's own, as ``net.py:41``."""
+    places: Sequence[tuple[str, str]] = _FILE_LINE.findall(trace)
     own = [(path, line) for path, line in places if not path.startswith(_TORCH) and "-packages/torch/" not in path]
     return f"{own[-1][0].rpartition('/')[2]}:{own[-1][1]}" if own else None

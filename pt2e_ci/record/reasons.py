@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from pt2e_ci.record.records import Case
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -309,6 +311,11 @@ MISMATCHES = frozenset(code for code, entry in REASONS.items() if entry.outcome 
 def reason(code: str, operators: Iterable[str] = (), **values: Any) -> Reason:
     """Return a reason with its text filled in, and the operators that it is about, by their nodes."""
     return Reason(code=code, text=REASONS[code].text.format(**values), operators=[*dict.fromkeys(operators)])
+
+
+def findings(case: Case) -> list[Reason]:
+    """Return the reasons that make something of a case, that of its outcome first, and no notes."""
+    return [one for one in (case.reason, *case.notes) if one is not None and outcome_of(one) is not None]
 
 
 def page() -> str:

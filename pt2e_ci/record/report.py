@@ -12,10 +12,12 @@ import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pt2e_ci.cells.cell import platform_tag
 from pt2e_ci.errors import InputError, printable
 from pt2e_ci.files import read_text, write_whole
 from pt2e_ci.record import schema1
@@ -23,7 +25,8 @@ from pt2e_ci.record.records import SCHEMA, Case, End, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
+
+    from pt2e_ci.cells.cell import Cell
 
 # A case's line has some 10 kB. A line far longer than that is none, whoever wrote it.
 _LONGEST_LINE = 4_000_000
@@ -70,6 +73,12 @@ def dump(report: Report) -> str:
             raise ValueError(f"a record does not fit the schema: {error}") from None
         lines.append(line.decode())
     return "\n".join(lines) + "\n"
+
+
+def place_of(given: str, cell: Cell) -> Path:
+    """Return the file that a report goes to: the given one, or in a given folder that of a cell's name."""
+    path = Path(given)
+    return path / f"{cell.id(platform_tag())}.jsonl" if given.endswith("/") or path.is_dir() else path
 
 
 def check_writable(path: Path) -> None:

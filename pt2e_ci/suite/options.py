@@ -18,7 +18,7 @@ from pt2e_ci.plugins import names
 from pt2e_ci.record.commands import command
 from pt2e_ci.record.criteria import criteria_of
 from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
-from pt2e_ci.record.report import check_writable
+from pt2e_ci.record.report import check_writable, place_of
 from pt2e_ci.record.unchanged import result_key
 
 if TYPE_CHECKING:
@@ -198,9 +198,7 @@ def other_place(path: Path) -> Path:
 
 
 def _report_path(given: str, cell: Cell) -> Path:
-    path = Path(given).resolve()
-    if given.endswith("/") or path.is_dir():
-        path /= f"{cell.id(platform_tag())}.jsonl"
+    path = place_of(given, cell).resolve()
     check_writable(path)
     return path
 

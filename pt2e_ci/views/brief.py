@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pt2e_ci.record.outcomes import Outcome
-from pt2e_ci.record.reasons import REASONS, outcome_of
+from pt2e_ci.record.reasons import REASONS, findings, outcome_of
 from pt2e_ci.record.records import Kind
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def causes(case: Case) -> list[Cause]:
     """Return what is wrong with a case: the reason of its outcome first, and each cause once."""
     found: list[Cause] = []
     operators = {one.node: one for one in case.operators}
-    for reason in _found(case):
+    for reason in findings(case):
         groups: dict[tuple[str, str], list[Operator]] = {}
         for one in (operators[node] for node in reason.operators if node in operators):
             text = _why(case, reason, one)
@@ -80,11 +80,6 @@ def _cause(case: Case, reason: Reason, one: Operator | None, count: int) -> Caus
 def _far(one: Operator) -> float:
     """Return how far an operator is off; of those that are as far, the first is the one."""
     return max(one.evidence.displacement if one.evidence else 0.0, one.reference.max if one.reference else 0.0)
-
-
-def _found(case: Case) -> list[Reason]:
-    """Return the reasons that make something of a case, and are not only to be known."""
-    return [one for one in (case.reason, *case.notes) if one is not None and outcome_of(one) is not None]
 
 
 def _why(case: Case, reason: Reason, one: Operator) -> str:
@@ -117,7 +112,7 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     head = [_verdict(report, case)]
     tail = [*_proved(case), *_inventory(case), *_next(case, found, saved)]
     if found:
-        tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy.replace(chr(10), ' ')}")
+        tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy}")
     elif case.reason and case.reason.code != "PQ053":  # the last lines say that better
         head.append(f"note      {case.reason.text} ({case.reason.code})")
     room = _LINES - len(head) - len(tail)
@@ -140,7 +135,7 @@ def _tally(case: Case) -> str:
     """Say in numbers how the quantized operators are."""
     quantized = {one.node for one in case.operators if one.verdict is not None}
     nodes: dict[Outcome, set[str]] = {}
-    for reason in _found(case):
+    for reason in findings(case):
         nodes.setdefault(outcome_of(reason) or Outcome.PASS, set()).update(quantized.intersection(reason.operators))
     counts = [f"{len(some)} {_STATES[outcome]}" for outcome, some in nodes.items() if some]
     if counts:

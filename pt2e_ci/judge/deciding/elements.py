@@ -322,10 +322,11 @@ class OnVectors:
         else:
             return
         info = torch.iinfo(found.dtype)
-        leaves = bool((real.isnan() | (real < info.min) | (real > info.max)).any())
+        if not bool((real.isnan() | (real < info.min) | (real > info.max)).any()):
+            return
         whole = info.bits < 64 and not any(one.dtype.is_floating_point for one in operands.values())
         wraps = torch.div(real - info.min, 2.0**info.bits, rounding_mode="floor")
-        if leaves and not (whole and torch.equal(wraps, wraps[:, :1].expand_as(wraps))):
+        if not (whole and torch.equal(wraps, wraps[:, :1].expand_as(wraps))):
             raise UndecidedError(f"{name} leaves the range of {str(found.dtype).removeprefix('torch.')}")
 
     def join(self, step: Step, parts: Sequence[Part[torch.Tensor]], count: int) -> torch.Tensor:
