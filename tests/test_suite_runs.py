@@ -65,12 +65,14 @@ def test_report_stands_for_a_run_of_the_matrix_that_changes_nothing():
     """Its key is that of no options at all."""
     options = SimpleNamespace(
         case=[], require="", flow=None, representation=None, rounding="half_even", seed=0, keyword="", markexpr="",
-        deselect=None, plugins=[], expectations=None,
+        deselect=None, plugins=[], expectations=None, quantizer=None, cases=None, criteria=None,
     )  # fmt: skip
     key = result_key(Path(sysconfig.get_path("purelib")), platform.python_version(), {})
     assert key_of(options) == key
     assert key_of(SimpleNamespace(**vars(options) | {"seed": 1})) != key
     assert key_of(SimpleNamespace(**vars(options) | {"rounding": "truncate"})) != key
+    for name in ("quantizer", "cases", "criteria"):
+        assert key_of(SimpleNamespace(**vars(options) | {name: "mine:own"})) != key
 
 
 def test_integers_are_where_upstream_puts_them(whole_run):
