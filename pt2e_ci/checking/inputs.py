@@ -28,6 +28,9 @@ Call = tuple[Any, ...]
 _FAR = 16.0
 """So far outside of the calibrated range, where levels saturate."""
 
+_MANY = 1 << 14
+"""Of so many elements one more run is enough to tell tensors apart."""
+
 
 class ByKeyword(nn.Module):
     """A model whose keyword-only arguments are given by position, in the order of their names here."""
@@ -129,11 +132,22 @@ def made_up(first: Call) -> list[InputSet]:
     floats = [tensor for tensor in tensors_in([*first]) if tensor.is_floating_point() and tensor.numel()]
     if not floats or not all(bool(tensor.isfinite().all()) for tensor in floats):
         return []
-    return [InputSet("drawn", tuple(draw(first, 1))), InputSet("saturating", tuple(tree_map(_far_out, [*first])))]
+    drawn = draw(first, 1)
+    if sum(tensor.numel() for tensor in floats) >= _MANY:
+        return [InputSet("half saturating", tuple(tree_map(_half_far_out, drawn)))]
+    return [InputSet("drawn", tuple(drawn)), InputSet("saturating", tuple(tree_map(_far_out, [*first])))]
 
 
 def _far_out(leaf: Any) -> Any:
     return leaf.detach() * _FAR if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
+
+
+def _half_far_out(leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        return leaf
+    half = leaf.detach().clone().contiguous()
+    half.view(-1)[::2] *= _FAR
+    return half
 
 
 def accepted(qdq: GraphModule, sets: Sequence[InputSet]) -> tuple[list[InputSet], list[Reason]]:

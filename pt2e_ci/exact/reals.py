@@ -153,8 +153,8 @@ class Real:
         errors that are left out.
         """
         parts = [float(term.unit) * term.integers.to(torch.float64) for term in self.terms]
-        value, size = torch.zeros_like(parts[0]), torch.zeros_like(parts[0])
-        for part in parts:
+        value, size = parts[0], parts[0].abs()
+        for part in parts[1:]:
             value, size = value + part, size + part.abs()
         return value, size * (2 * (3 + len(parts)) * _UNIT)
 
@@ -172,6 +172,10 @@ class Real:
 
     def is_below(self, bound: Fraction) -> torch.Tensor:
         """Tell, exactly, which numbers are below a bound."""
+        (first, *others) = self.terms
+        if not others and first.unit > 0 and self.exact:
+            least = math.ceil(bound / first.unit)  # the least integer that is not
+            return first.integers < max(-_LIMIT, min(least, _LIMIT))
         value, error = self.approximately()
         below = (value < float(bound)).contiguous()
         if self.exact:
@@ -234,7 +238,11 @@ def product(a: Real, b: Real, operator: Callable[[torch.Tensor, torch.Tensor], t
     terms: list[Term] = []
     while waiting:
         x, y = waiting.pop()
-        if x.largest * y.largest * max(additions, 1) < _LIMIT:
+        most = x.largest * y.largest * max(additions, 1)
+        if additions > 1 and most < 2**_MANTISSA:  # whole numbers in float64, for which there are fast kernels
+            sums = operator(x.integers.to(torch.float64), y.integers.to(torch.float64)).to(torch.int64)
+            terms.append(Term(x.unit * y.unit, sums))
+        elif most < _LIMIT:
             terms.append(Term(x.unit * y.unit, operator(x.integers, y.integers)))
         elif x.largest > y.largest:
             waiting += [(half, y) for half in _halves(x)]

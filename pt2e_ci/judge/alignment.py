@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -79,15 +80,14 @@ class Alignment:
         for one in self._reading.levels:
             node = one.quantize.node
             wanted = [given[node] for given in exact]
-            ranked = sorted(
-                (self._distance(value, wanted), self._trace.info[value].dtype != one.quantize.grid.dtype, value.index)
-                for value in self._candidates(one, wanted[0].shape)
-            )
-            if ranked:
-                by_index = {value.index: value for value in self._integers}
-                least = ranked[0][0] + _NEAR * len(self._runs)
-                choices[node] = [by_index[index] for distance, _, index in ranked if distance <= least]
-                self.levels[node] = choices[node][0]
+            near = self._near(self._candidates(one, wanted[0].shape), wanted)
+            dtype = one.quantize.grid.dtype
+            if near:
+                ranked = sorted(
+                    near, key=lambda value: (near[value], self._trace.info[value].dtype != dtype, value.index)
+                )
+                choices[node] = ranked
+                self.levels[node] = ranked[0]
         self._separate(choices)
 
     def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Node]) -> None:
@@ -162,9 +162,24 @@ class Alignment:
         """Return the bits of all tensors that have the levels of a quantize node."""
         return sum(1 << value.index for value in self.alike(node))
 
+    def _near(self, values: Iterable[Value], exact: Sequence[torch.Tensor]) -> dict[Value, float]:
+        """Return the distances of the nearest of some tensors, and of those that are hardly further off."""
+        runs = [(run, one) for run, one in zip(self._runs, exact, strict=True) if one.numel()]
+        first = {value: _apart(runs[0][0][value], runs[0][1]) if runs else 0.0 for value in values}
+        found: dict[Value, float] = {}
+        least = math.inf
+        for value in sorted(first, key=lambda one: first[one]):
+            distance = first[value]
+            for run, one in runs[1:]:
+                if distance > least + _NEAR * len(self._runs):  # it only grows, and what is this far off is not taken
+                    break
+                distance += _apart(run[value], one)
+            found[value], least = distance, min(least, distance)
+        return {value: one for value, one in found.items() if one <= least + _NEAR * len(self._runs)}
+
     def _distance(self, value: Value, exact: Sequence[torch.Tensor]) -> float:
         pairs = [(run[value], one) for run, one in zip(self._runs, exact, strict=True) if one.numel()]
-        return sum(_apart(found.to(torch.float64), one.to(torch.float64)) for found, one in pairs)
+        return sum(_apart(found, one) for found, one in pairs)
 
     def _kept_levels(self) -> dict[Value, Value]:
         """Return for each integer tensor the first that has the same levels, and of which it is no more than a copy."""
@@ -211,6 +226,9 @@ class Alignment:
 
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Return the mean difference; infinities of a sign, and NaN, are alike."""
+    if not any(one.is_floating_point() or one.dtype is torch.bool for one in (found, wanted)):
+        return float((found - wanted).abs_().sum(dtype=torch.float64)) / wanted.numel()
+    found, wanted = found.to(torch.float64), wanted.to(torch.float64)
     same = (found == wanted) | (found.isnan() & wanted.isnan())
     return float((found - wanted).abs().masked_fill(same, 0.0).nan_to_num(torch.inf).mean())
 

@@ -123,7 +123,7 @@ class Given:
     inputs: Sequence[Any]
     qdq: Run
     outputs: Sequence[Any]
-    values: Mapping[Value, torch.Tensor]
+    values: dict[Value, torch.Tensor]
     steps: Sequence[float | torch.Tensor | None]
 
 

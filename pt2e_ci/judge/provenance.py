@@ -71,6 +71,12 @@ class Segment:
         return cls(trace, target, cuts, tuple(sorted(steps)))
 
     @cached_property
+    def values(self) -> frozenset[Value]:
+        """All its tensors."""
+        steps = [self.trace.steps[place] for place in self.steps]
+        return frozenset((self.target, *self.cuts, *(value for step in steps for value in (*step.reads, *step.gives))))
+
+    @cached_property
     def inputs(self) -> frozenset[Value]:
         """The program's inputs that are read around the cuts, for whatever."""
         read = {value for place in self.steps for value in self.trace.steps[place].takes} | {self.target}

@@ -32,7 +32,7 @@ from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from torch.fx import GraphModule, Node
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pt2e_ci.program.float_model import FloatModel
     from pt2e_ci.program.oracle import Sample
     from pt2e_ci.program.segments import Grid, QuantizedOperator
-    from pt2e_ci.program.trace import Run
+    from pt2e_ci.program.trace import Run, Value
     from pt2e_ci.record.criteria import Criteria
 
 # Levels are known by their values on so many runs.
@@ -164,7 +164,9 @@ class _Pair:
         exactness = Exactness(self.reading, self.qdq, self.called, self._rounding, criteria)
         chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
         keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
-        runs = {id(one): self._run(one, caller, keep) for one in chosen}
+        # One run's tensors are what is decided on. Of the others those are kept that are compared.
+        wanted = self._compared(has_floats=bool(exactness.results))
+        runs = {id(one): self._run(one, caller, keep, None if one is chosen[0] else wanted) for one in chosen}
         exactness.align([*runs.values()])
         first = runs[id(chosen[0])]
         if model is not None:
@@ -173,8 +175,10 @@ class _Pair:
             self._look_beyond(exactness.alignment)
         observation = Observer(self.reading, self.called, first.values, exactness.alignment).observe()
         evidence = self._decide(exactness.alignment, first, observation, criteria)
+        for value in first.values.keys() - wanted:
+            del first.values[value]
         for one in self._inputs:
-            run = runs.pop(id(one), None) or self._run(one, caller, keep)
+            run = runs.pop(id(one), None) or self._run(one, caller, keep, wanted)
             for a, b, step in zip(run.outputs, run.qdq.outputs, run.steps, strict=True):
                 if isinstance(b, torch.Tensor):
                     comparison.add(a, b, step)
@@ -223,7 +227,7 @@ class _Pair:
             if qdq is None:
                 continue
             try:
-                reference = self.called.replay(tensors_in(inputs))
+                reference = self.called.replay(tensors_in(inputs), keep={*alignment.levels.values()})
             except Exception:  # where the Q/DQ program gives something: all of it is something else
                 self._note_domain(name, dict.fromkeys(alignment.levels, 1.0))
                 continue
@@ -235,7 +239,7 @@ class _Pair:
         for node, share in shares.items():
             self.domains[node][name] = share
 
-    def _run(self, one: InputSet, caller: Caller, keep: Sequence[Node]) -> Given:
+    def _run(self, one: InputSet, caller: Caller, keep: Sequence[Node], wanted: Collection[Value] | None) -> Given:
         """Run both programs: the reference program as it is called, and as its trace is replayed."""
         qdq = run(self.reading.program, one.tensors, keep, self.qdq)
         outputs = caller(one.tensors)
@@ -245,15 +249,21 @@ class _Pair:
         line = self._traces[shapes]
         if [step.target for step in line.steps] != [step.target for step in self.called.steps]:
             caller.conduct.branches.append("other operators run on other shapes")
-        values = line.replay(tensors_in(one.tensors))
+        values = line.replay(tensors_in(one.tensors), keep=wanted)
         caller.hold_replay(outputs, values)
         steps = [_steps(grid, qdq, b) for grid, b in zip(self._grids, qdq.outputs, strict=True)]
         return Given(one.tensors, qdq, outputs, values, steps)
 
+    def _compared(self, *, has_floats: bool) -> set[Value]:
+        """Return the reference program's tensors that may be an operator's levels, or its result, and its outputs."""
+        found = {value for value, info in self.called.info.items() if has_floats or info.is_integer}
+        return found.union(value for value in self.called.output_values if value is not None)
+
     def _digest(self, one: InputSet, run: Given) -> None:
-        qdq = self.qdq.replay(tensors_in(one.tensors)) if self._frontiers[0] else {}
-        for name, values, levels in (("qdq", qdq, self._frontiers[0]), ("reference", run.values, self._frontiers[1])):
-            self.digest.add(f"{one.label}/{name}", (values[value] for value in levels))
+        levels = self._frontiers[0]
+        qdq = self.qdq.replay(tensors_in(one.tensors), keep=levels) if levels else {}
+        for name, values, wanted in (("qdq", qdq, levels), ("reference", run.values, self._frontiers[1])):
+            self.digest.add(f"{one.label}/{name}", (values[value] for value in wanted))
 
 
 def _kept_or_none(program: Trace, inputs: Sequence[Any], keep: Iterable[Node]) -> dict[Node, Any] | None:

@@ -40,9 +40,11 @@ def mul(self: Real, other: Real | float) -> Real:
 def clamp(self: Real, min: float | None = None, max: float | None = None) -> Real:
     """Each number, or the bound that it is beyond."""
     if min is not None and min != -math.inf:
-        self = constant(min, self).where(self.is_below(rational(min)), self)
+        below = self.is_below(rational(min))
+        self = constant(min, self).where(below, self) if bool(below.any()) else self
     if max is not None and max != math.inf:
-        self = self.where(self.is_below(rational(max)), constant(max, self))
+        below = self.is_below(rational(max))
+        self = self if bool(below.all()) else self.where(below, constant(max, self))
     return self
 
 

@@ -26,7 +26,7 @@ from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 # What hands a tensor's values to Python, where no operator is seen any more.
 _LEAVES = frozenset("_local_scalar_dense equal is_nonzero".split())
@@ -206,10 +206,28 @@ class Trace:
         names = [qualified_name(step.target).replace("._unsafe_view.", ".view.") for step in self.steps]
         return [(name, *(self.info[one] for one in step.gives)) for name, step in zip(names, self.steps, strict=True)]
 
+    @cached_property
+    def _last(self) -> dict[int, list[Value]]:
+        """The tensors that no operator after a place in the line needs."""
+        ends: dict[Value, int] = {}
+        for position, step in enumerate(self.steps):
+            written = (value for pair in step.written for value in pair)
+            ends |= dict.fromkeys((*values_in((step.args, step.kwargs)), *step.results, *written), position)
+        found: dict[int, list[Value]] = defaultdict(list)
+        for value, position in ends.items():
+            found[position].append(value)
+        return found
+
     def replay(
-        self, inputs: Sequence[torch.Tensor], substitutes: Mapping[Value, torch.Tensor] | None = None
+        self,
+        inputs: Sequence[torch.Tensor],
+        substitutes: Mapping[Value, torch.Tensor] | None = None,
+        keep: Collection[Value] | None = None,
     ) -> dict[Value, torch.Tensor]:
-        """Run the line again on other inputs, or with other tensors in place of what it gave; return all tensors."""
+        """Run the line again on other inputs, or with other tensors in place of what it gave.
+
+        Return all tensors; or those to keep, with no more memory in use beside them than the program itself needs.
+        """
         given = {name: tensor.clone() for name, tensor in (substitutes or {}).items()}
         found = {name: tensor.clone() if name in self._written else tensor for name, tensor in self.constants.items()}
         found |= {name: tensor.clone() for name, tensor in zip(self.inputs, inputs, strict=True)}
@@ -219,7 +237,9 @@ class Trace:
             return found[leaf] if isinstance(leaf, Value) else leaf
 
         with torch.no_grad():
-            for step in (one for one in self.steps if not one.is_inside):
+            for position, step in enumerate(self.steps):
+                if step.is_inside:
+                    continue
                 args, kwargs = tree_map(value, (step.args, dict(step.kwargs)))
                 kept = {before: found[before].clone() for before, _ in step.written}
                 result = step.target(*args, **kwargs)
@@ -228,6 +248,9 @@ class Trace:
                 for before, after in step.written:
                     found.setdefault(after, found[before])
                 found |= kept
+                if keep is not None:
+                    for name in (one for one in self._last[position] if one not in keep):
+                        found.pop(name, None)
         return found
 
 

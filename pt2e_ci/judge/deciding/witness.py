@@ -48,10 +48,11 @@ class Witnesses:
             return self._of_float(decision)
         if decision.trial is None or decision.shown is None:
             return None
+        segment, cuts = decision.trial.segment, decision.trial.cuts
         for inputs, seed in self._tries(decision.shown):
-            values = self._trace.replay(tensors_in(inputs))
-            levels = {node: values[some[0]].long() for node, some in decision.trial.cuts.items()}
-            found = decision.trial.held(levels, values[decision.trial.segment.target])
+            values = self._trace.replay(tensors_in(inputs), keep=segment.values)
+            levels = {node: values[some[0]].long() for node, some in cuts.items()}
+            found = decision.trial.held(levels, values[segment.target])
             if found is not None:
                 return self._witness(decision, inputs, seed, found, values)
         return None
@@ -66,7 +67,7 @@ class Witnesses:
         changed = torch.zeros_like(tensors[place]).contiguous()
         changed.view(-1)[quantize.place(example.element)] = quantize.value(example.given[0])
         tensors[place] = changed
-        got = int(self._trace.replay(tensors)[quantize.target].reshape(-1)[example.element])
+        got = int(self._trace.replay(tensors, keep=(quantize.target,))[quantize.target].reshape(-1)[example.element])
         if got != example.got:
             return None
         value = quantize.value(example.given[0])
@@ -155,10 +156,11 @@ def _written(tensors: Sequence[torch.Tensor], seed: int | None) -> dict[str, Any
         return {"inputs": [one.tolist() for one in floats], "seed": seed}
     if seed is not None:
         return {"seed": seed}
-    changed = [
-        (index, at, float(one[at])) for index, one in enumerate(floats) for at in one.nonzero().flatten().tolist()
-    ]
-    return {"changed": changed} if len(changed) <= _WRITTEN else {}
+    places = [one.nonzero().flatten() for one in floats]
+    if sum(one.numel() for one in places) > _WRITTEN:
+        return {}
+    pairs = [zip(at.tolist(), one[at].tolist(), strict=True) for one, at in zip(floats, places, strict=True)]
+    return {"changed": [(index, at, value) for index, some in enumerate(pairs) for at, value in some]}
 
 
 def _steps(
