@@ -16,6 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - nox itself runs on it
     sys.exit(2)
 
 import nox
+import nox.command
 import nox.manifest
 
 ROOT = Path(__file__).parent
@@ -23,16 +24,20 @@ sys.path.insert(0, str(ROOT))
 
 from pt2e_ci.catalogue.cases import cases_option, leading_names, select_cases  # noqa: E402
 from pt2e_ci.cells import environments  # noqa: E402
-from pt2e_ci.cells.cell import Cell, load_cells  # noqa: E402
+from pt2e_ci.cells.cell import Cell, load_cells, platform_tag  # noqa: E402
+from pt2e_ci.cells.engines import Engine, load_engines, select_engines  # noqa: E402
 from pt2e_ci.cells.locks import (  # noqa: E402
     BUILD_LOCK,
     BUILD_PYTHON,
     DEPENDENCIES,
+    ENGINES,
     LOCKS,
     TORCH,
+    check_engine_lock,
     check_lock,
     check_locks,
     check_seal,
+    engine_requirements,
     read_pins,
     requirements,
     seal,
@@ -96,27 +101,40 @@ def _environment(
     is the one of the cell's Pythons that it must be of.
     """
     wanted = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]
-    folder = ROOT / ".nox" / session.name.replace(".", "-")
     try:
         extras = _with() + ([package] if package else [])
         check_lock(cell, PROJECT["project"]["dependencies"])
-        check_seal(BUILD_LOCK, PROJECT["build-system"]["requires"], BUILD_PYTHON)
-        uv = environments.find_uv()
-        sources, note = torch_sources()
-        session.log(note)
-        interpreter = environments.find_python(uv, cell.on(python) if python else cell, folder)
-        if interpreter.note:
-            session.log(interpreter.note)
-        # Compiled when installed: every process would do it, where Python may not write bytecode.
-        settings = {"UV_COMPILE_BYTECODE": "1"} | os.environ | sources.uv_environment()
-
-        def run_uv(*arguments: str) -> None:
-            session.run_install(uv, *arguments, env=settings, external=True, silent=arguments[1] != "install")
-
-        recipe = environments.Recipe(cell, interpreter, ROOT, sources, wanted)
-        path = environments.make(folder, recipe, run_uv, extras)
+        owner = cell.on(python) if python else cell
+        folder = ROOT / ".nox" / session.name.replace(".", "-")
+        return _made(session, owner, folder, [LOCKS / cell.name], wanted, extras)
     except InputError as error:
         _stop(error)
+
+
+def _made(
+    session: nox.Session,
+    owner: environments.Owner,
+    folder: Path,
+    locks: Sequence[Path],
+    wanted: Sequence[str] = (),
+    extras: Sequence[str] = (),
+) -> str:
+    """Make an environment of locks in a folder, or keep the one that is there; return its interpreter."""
+    check_seal(BUILD_LOCK, PROJECT["build-system"]["requires"], BUILD_PYTHON)
+    uv = environments.find_uv()
+    sources, note = torch_sources()
+    session.log(note)
+    interpreter = environments.find_python(uv, owner, folder)
+    if interpreter.note:
+        session.log(interpreter.note)
+    # Compiled when installed: every process would do it, where Python may not write bytecode.
+    settings = {"UV_COMPILE_BYTECODE": "1"} | os.environ | sources.uv_environment()
+
+    def run_uv(*arguments: str) -> None:
+        session.run_install(uv, *arguments, env=settings, external=True, silent=arguments[1] != "install")
+
+    recipe = environments.Recipe(locks, interpreter, ROOT, sources, wanted)
+    path = environments.make(folder, recipe, run_uv, extras)
     session.env["PATH"] = f"{path.parent}{os.pathsep}{os.environ['PATH']}"
     return str(path)
 
@@ -163,7 +181,7 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Lock the cells named after --, or all; --check only looks, --upgrade or --upgrade-package NAME moves pins."""
+    """Lock cells and engines named after --, or all; --check only looks, --upgrade and --upgrade-package move pins."""
     parser = argparse.ArgumentParser(prog="nox -s lock --", allow_abbrev=False)
     parser.add_argument("cells", nargs="*")
     parser.add_argument("--check", action="store_true")
@@ -172,16 +190,28 @@ def lock(session: nox.Session) -> None:
     asked = parser.parse_intermixed_args(session.posargs)
     project, build = PROJECT["project"]["dependencies"], PROJECT["build-system"]["requires"]
     try:
-        cells = load_cells().select(asked.cells)
+        engines = [one for one in load_engines() if not asked.cells or one.name in asked.cells]
+        names = [name for name in asked.cells if name not in [one.name for one in engines]]
+        cells = load_cells().select(names) if names or not asked.cells else ()
         if asked.check:
             if not asked.cells:
-                check_locks(cells, project, build)
+                check_locks(cells, engines, project, build)
             for cell in cells:
                 check_lock(cell, project)
-            session.log(f"the locks of {len(cells)} cells are what cells.toml and pyproject.toml ask for")
+            for engine in engines:
+                check_engine_lock(engine, project)
+            count = f"{len(cells)} cells and {len(engines)} engines"
+            session.log(f"the locks of {count} are what cells.toml and pyproject.toml ask for")
             return
     except InputError as error:
         _stop(error)
+    options = ["--upgrade"] * asked.upgrade + [f"--upgrade-package={name}" for name in asked.upgrade_package]
+    for engine in engines:  # before torch's sources are asked: what an engine has beside a cell's lock is not torch
+        path = LOCKS / ENGINES / engine.name / DEPENDENCIES
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wanted = engine_requirements(engine, project)
+        _compile(session, engine.pythons[:1], wanted, path, *options, platforms=engine.platforms)
+        seal(path, wanted, engine.python)
     try:
         environments.find_uv()
         sources, note = torch_sources()
@@ -190,7 +220,6 @@ def lock(session: nox.Session) -> None:
     session.log(note)
     session.env.update(sources.uv_environment())
     arguments = sources.uv_arguments()
-    options = ["--upgrade"] * asked.upgrade + [f"--upgrade-package={name}" for name in asked.upgrade_package]
     _compile(session, [BUILD_PYTHON], build, BUILD_LOCK, *arguments, *options)
     seal(BUILD_LOCK, build, BUILD_PYTHON)
     for cell in cells:
@@ -205,7 +234,12 @@ def lock(session: nox.Session) -> None:
 
 
 def _compile(
-    session: nox.Session, cell_pythons: Sequence[str], wanted: Sequence[str], target: Path, *arguments: str
+    session: nox.Session,
+    cell_pythons: Sequence[str],
+    wanted: Sequence[str],
+    target: Path,
+    *arguments: str,
+    platforms: Sequence[str] = (),
 ) -> None:
     """Lock requirements in a file, whose pins stay where they can.
 
@@ -220,7 +254,7 @@ def _compile(
         x86, arm = (("--python-platform", f"{machine}-manylinux_2_28") for machine in ("x86_64", "aarch64"))
         made = ("--python-version", first, *x86, "--output-file", str(target))
         session.run(*compile_, str(source), *made_by, *made, *arguments, external=True)
-        for python, platform in [(first, arm), *((python, x86) for python in others)]:
+        for python, platform in [*([(first, arm)] * (not platforms)), *((python, x86) for python in others)]:
             there = ("--no-deps", "--python-version", python, *platform, *scratch)
             session.run(*compile_, str(target), *made_by, *there, external=True)
 
@@ -272,6 +306,42 @@ def executorch(session: nox.Session) -> None:
     arguments = [*session.posargs, f"--report={ROOT}/reports/executorch/", "--require=executorch"]
     _run(session, python, "-m", "pt2e_ci", "run", *arguments)
     session.run(python, "-m", "pytest", "tests/test_delegate.py", external=True)
+
+
+@nox.session(default=False, python=False, venv_backend="none")
+def engines(session: nox.Session) -> None:
+    """Run vectors on the engines named after --, those that need no torch, or all; print what each does."""
+    try:
+        chosen = select_engines(session.posargs, load_engines())
+    except InputError as error:
+        _stop(error)
+    red: list[str] = []
+    python = ""
+    for engine in chosen:
+        if engine.platforms and platform_tag() not in engine.platforms:
+            session.log(f"{engine.name} is left out: it is only to be had for {', '.join(engine.platforms)}")
+            continue
+        python = _engine_environment(session, engine)
+        for name in engine.runs:
+            try:
+                session.run(python, "-m", "pt2e_ci", "engines", "run", name, env=engine.variables, external=True)
+            except nox.command.CommandFailed:  # it said why; the others are run all the same
+                red.append(name)
+    if python:
+        session.run(python, "-m", "pt2e_ci", "engines", external=True)
+    if red:
+        session.error(f"not all went as it is known to: {', '.join(red)}")
+
+
+def _engine_environment(session: nox.Session, engine: Engine) -> str:
+    project = PROJECT["project"]["dependencies"]
+    try:
+        check_engine_lock(engine, project)
+        locks = [LOCKS / engine.cell] if engine.cell else []
+        folder = ROOT / ".nox" / f"engines-{engine.name}"
+        return _made(session, engine, folder, [*locks, LOCKS / ENGINES / engine.name])
+    except InputError as error:
+        _stop(error)
 
 
 @nox.session(default=False, python=False, venv_backend="none")

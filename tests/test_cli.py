@@ -113,6 +113,14 @@ BAD_INPUT = {
         ([], "has no noxfile.py: run the matrix from a checkout"),
         (["--arguments", "'"], "cannot be read as a shell"),
     ],
+    "engines": [
+        (["--reports", "folder"], "no report of an engine there: run `nox -s engines`"),
+        (["run", "onnxruntme"], "did you mean 'onnxruntime'?"),
+    ],
+    "vectors": [
+        (["compare", "folder", "folder"], "folder/manifest.json: cannot be read"),
+        (["write", "out", "none.py"], "none.py: no such file"),
+    ],
     "github": [(["verdict", "--needs", "{", "--reports", "."], "--needs is no JSON")],
     "image": [(["run", "--torch", "2.99"], "unknown cell '2.99'"), (["build", "--torch", ","], "--torch needs a name")],
 }

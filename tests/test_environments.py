@@ -10,7 +10,6 @@ import pytest
 from conftest import ROOT
 from uv import find_uv_bin
 
-from pt2e_ci.cells import environments
 from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.cells.environments import Python, Recipe, find_python, make
 from pt2e_ci.cells.locks import BUILD_LOCK
@@ -98,7 +97,6 @@ def workshop(tmp_path, monkeypatch):
     lock.mkdir(parents=True)
     (lock / "dependencies.txt").write_text(BUILD_LOCK.read_text())
     (lock / "torch.txt").write_text("iniconfig==2.1.0\n")
-    monkeypatch.setattr(environments, "LOCKS", tmp_path / "locks")
     project = package(tmp_path / "a project", "project")
     python = find_python(find_uv_bin(), replace(CELL, pythons=("3.11", "3.12", "3.13", "3.15")))
     sources = torch_sources()[0]
@@ -111,7 +109,7 @@ def workshop(tmp_path, monkeypatch):
 
     def run(*extras, imports="project"):
         calls.clear()
-        path = make(tmp_path / "an environment", Recipe(CELL, python, project, sources), uv, extras)
+        path = make(tmp_path / "an environment", Recipe([lock], python, project, sources), uv, extras)
         script = f"import {imports}; print({imports}.answer())"
         return subprocess.run([path, "-c", script], capture_output=True, text=True).stdout.strip()
 
@@ -159,7 +157,7 @@ def test_what_changes_the_lock_is_undone(workshop):
 
 def test_torch_that_cannot_be_had_is_one_line(workshop, tmp_path):
     (tmp_path / "locks" / "2.4" / "torch.txt").write_text("iniconfig==0.0.0.dev99\n")
-    with pytest.raises(InputError, match=r"torch 2\.4\.1 could not be installed for Python 3\.\d+: set PT2E_CI_TORCH"):
+    with pytest.raises(InputError, match=r"torch 0\.0\.0\.dev99 could not be installed for .*: set PT2E_CI_TORCH"):
         workshop()
 
 

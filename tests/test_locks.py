@@ -17,6 +17,7 @@ from uv import find_uv_bin
 
 from pt2e_ci.cells import pythons
 from pt2e_ci.cells.cell import CELLS_FILE, current_cell, load_cells
+from pt2e_ci.cells.engines import load_engines
 from pt2e_ci.cells.locks import (
     BUILD_LOCK,
     DEPENDENCIES,
@@ -31,7 +32,7 @@ from pt2e_ci.cells.locks import (
 from pt2e_ci.cells.sources import torch_sources
 from pt2e_ci.errors import InputError
 
-CELLS = load_cells()
+CELLS, ENGINES = load_cells(), load_engines()
 PROJECT = metadata.requires("pt2e-ci")
 BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
 
@@ -48,7 +49,7 @@ def change(path, old, new):
 
 
 def test_locks_are_for_what_is_asked():
-    check_locks(CELLS.cells, PROJECT, BUILD)
+    check_locks(CELLS.cells, ENGINES, PROJECT, BUILD)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_locks_are_for_what_is_asked():
 def test_changed_lock_is_refused(locks, old, new, says):
     change(locks / "2.4" / DEPENDENCIES, old, new)
     with pytest.raises(InputError, match=says):
-        check_locks(CELLS.cells, PROJECT, BUILD, locks)
+        check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_changed_lock_is_refused(locks, old, new, says):
 def test_lock_of_what_was_asked_before_is_refused(fields, project, build):
     cells = [replace(cell, **fields) if cell.name == "2.4" else cell for cell in CELLS.cells]
     with pytest.raises(InputError, match="not what `nox -s lock` made of what is now asked"):
-        check_locks(cells, project, build)
+        check_locks(cells, ENGINES, project, build)
 
 
 def test_requirement_of_another_python_or_an_extra_is_not_asked():
@@ -126,11 +127,26 @@ def test_locks_hold_for_each_python_of_their_cells(python, tmp_path):
             tried[lock.read_text()] = lock
     for lock in tried.values():
         for machine in ("x86_64", "aarch64"):
-            command = [find_uv_bin(), "pip", "install", "--dry-run", "--quiet", "--no-deps", "--require-hashes"]
-            command += ["--target", str(tmp_path / "t"), "--python-version", python, "--only-binary", ":all:"]
-            command += ["--python-platform", f"{machine}-manylinux_2_28", *sources.uv_arguments(), "-r", str(lock)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, f"{lock}: {done.stderr[-2000:]}"
+            hold(lock, python, machine, tmp_path / "t", environment, *sources.uv_arguments())
+
+
+def hold(lock, python, machine, target, environment, *arguments):
+    """Have uv find a wheel with a hash of the lock for each package."""
+    command = [find_uv_bin(), "pip", "install", "--dry-run", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--target", str(target), "--python-version", python, "--only-binary", ":all:"]
+    command += ["--python-platform", f"{machine}-manylinux_2_28", *arguments, "-r", str(lock)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{lock}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_locks_of_engines_hold_on_each_of_their_platforms(engine, tmp_path):
+    lock = LOCKS / "engines" / engine.name / DEPENDENCIES
+    for platform in engine.platforms or ("linux_x86_64", "linux_aarch64"):
+        machine = platform.removeprefix("linux_")
+        hold(lock, engine.python, machine, tmp_path / "t", os.environ)
+    # One hash alone would be of the wheel for the machine that made the lock.
+    assert lock.read_text().partition("numpy==")[2].partition("==")[0].count("--hash") > 2
 
 
 def test_lock_of_another_torch_is_refused(locks):
@@ -145,16 +161,25 @@ def test_lock_of_another_torch_is_refused(locks):
 def test_missing_and_stray_locks_are_named(locks):
     shutil.move(locks / "2.4", locks / "2.99")
     with pytest.raises(InputError, match=r"2.4/torch.txt: no lock.*make it with `nox -s lock`"):
-        check_locks(CELLS.cells, PROJECT, BUILD, locks)
+        check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
     shutil.copytree(locks / "2.99", locks / "2.4")
     with pytest.raises(InputError, match=r"2.99 is a lock of no cell"):
-        check_locks(CELLS.cells, PROJECT, BUILD, locks)
+        check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
+
+
+def test_locks_of_engines_are_held_too(locks):
+    change(locks / "engines" / "litert" / DEPENDENCIES, "numpy==", "nympy==")
+    with pytest.raises(InputError, match=r"engines/litert/dependencies\.txt: not what `nox -s lock` made"):
+        check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
+    others = [engine for engine in ENGINES if engine.name != "litert"]
+    with pytest.raises(InputError, match="engines/litert is a lock of no engine"):
+        check_locks(CELLS.cells, others, PROJECT, BUILD, locks)
 
 
 def test_torchao_where_the_cell_has_none_is_refused(locks):
     shutil.copy(locks / "2.8-torchao" / DEPENDENCIES, locks / "2.8" / DEPENDENCIES)
     with pytest.raises(InputError, match="has a torchao, which the cell has not"):
-        check_locks(CELLS.cells, PROJECT, BUILD, locks)
+        check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
 
 
 def test_environment_is_what_the_lock_holds():

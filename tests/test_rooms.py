@@ -23,7 +23,7 @@ FLOORS = [
     {"files", "plugins", "stops"},
     {"cells", "exact"},
     {"record", "operators"},
-    {"program"},
+    {"program", "vectors"},
     {"flow", "judge", "engines"},
     {"catalogue", "measuring"},
     {"pipeline"},
@@ -40,7 +40,8 @@ ONLY = {
     "program": {"operators", "exact"},
     "flow": {"cells", "program", "operators", "exact"},
     "judge": {"record", "program", "operators", "exact"},
-    "engines": {"record", "program", "operators", "exact"},
+    "vectors": {"record", "exact"},
+    "engines": {"record", "program", "vectors", "operators", "exact"},
     "views": {"record", "cells"},
 }
 
@@ -85,6 +86,8 @@ sys.modules["torch"] = None
 import pt2e_ci.cli, pt2e_ci.views.pages, pt2e_ci.views.explain, pt2e_ci.views.diff, pt2e_ci.views.history
 import pt2e_ci.catalogue.cases, pt2e_ci.record.expectations, pt2e_ci.record.schema1, pt2e_ci.exact.boundaries
 import pt2e_ci.matrix.jobs, pt2e_ci.matrix.github, pt2e_ci.cells.environments, pt2e_ci.checking.elsewhere
+import pt2e_ci.vectors.catalogue, pt2e_ci.vectors.folder, pt2e_ci.vectors.comparison, pt2e_ci.engines.running
+import pt2e_ci.views.engines, pt2e_ci.cells.engines
 """
 
 
@@ -96,9 +99,9 @@ def test_views_cells_and_records_need_no_torch():
 BARE = """
 import sys
 sys.path.insert(0, {root!r})
-from pt2e_ci.cells import capabilities, cell, environments, locks, pythons, sources
+from pt2e_ci.cells import capabilities, cell, engines, environments, locks, pythons, sources
 from pt2e_ci.catalogue.cases import select_cases
-print(len(cell.load_cells().cells), len(select_cases([])))
+print(100 * len(engines.load_engines()), len(cell.load_cells().cells), len(select_cases([])))
 """
 
 

@@ -160,7 +160,7 @@ def detect() -> Capabilities:
         engines=engines,
         xnnpack=_has_xnnpack(),
         cpu=Cpu(
-            model=_cpu_model(),
+            model=cpu_model(),
             instruction_sets=[name for name in INSTRUCTION_SETS if name in flags],
             torch=torch.backends.cpu.get_cpu_capability(),
             cores=cores(),
@@ -239,7 +239,8 @@ def cpu_flags() -> set[str]:
     return set()
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Name the CPU as the system does."""
     names = [value for key, value in _cpuinfo() if key in ("model name", "Model")]
     return names[0] if names else platform.processor() or "unknown"
 

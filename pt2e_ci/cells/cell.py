@@ -63,6 +63,11 @@ class Cell:
     listed: bool = True
 
     @property
+    def title(self) -> str:
+        """What it is called, in a sentence."""
+        return f"cell {self.name}"
+
+    @property
     def python(self) -> str:
         """The Python that the cell runs on where it can be had."""
         return self.pythons[0]
@@ -137,8 +142,8 @@ def load_cells(path: Path = CELLS_FILE) -> CellList:
 
     """
     document = read_toml(path)
-    if stray := sorted(document.keys() - {"cell", "pairs"}):
-        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[cell]] and [pairs] belong here")
+    if stray := sorted(document.keys() - {"cell", "engine", "pairs"}):
+        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[cell]], [[engine]] and [pairs] belong here")
     entries = document.get("cell")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: holds no [[cell]]: add at least one")

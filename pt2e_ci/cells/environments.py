@@ -1,4 +1,4 @@
-"""The environment of a cell: made by uv of what the cell's lock holds, and kept while that stays the same.
+"""The environment of a cell or an engine: made by uv of what its lock holds, and kept while that stays the same.
 
 A file in it says what it was made of. It is written last, so that an environment whose making was stopped has none.
 What is installed beside the lock (`extras`) is not kept: it is removed before each run, and installed anew.
@@ -14,16 +14,15 @@ import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pt2e_ci.cells.locks import BUILD_LOCK, DEPENDENCIES, LOCKS, TORCH
+from pt2e_ci.cells.locks import BUILD_LOCK, DEPENDENCIES, TORCH, read_pins
 from pt2e_ci.cells.sources import SETTING, host_sources
 from pt2e_ci.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pt2e_ci.cells.cell import Cell
     from pt2e_ci.cells.sources import Sources
 
 _MADE_OF = "pt2e-ci.json"
@@ -62,8 +61,20 @@ def find_uv() -> str:
     return uv
 
 
-def find_python(uv: str, cell: Cell, folder: Path | None = None) -> Python:
-    """Return the interpreter that a cell runs on here: the preferred one, which uv may fetch, or another of its list.
+class Owner(Protocol):
+    """A cell or an engine: what has an environment."""
+
+    @property
+    def title(self) -> str:
+        """What it is called, in a sentence."""
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """The Pythons that it runs on, the preferred one first."""
+
+
+def find_python(uv: str, owner: Owner, folder: Path | None = None) -> Python:
+    """Return the interpreter that a cell or an engine runs on here: the preferred one, which uv may fetch, or another.
 
     What the environment in `folder` is made of will do, where there is one: nothing is fetched again and again.
 
@@ -71,20 +82,21 @@ def find_python(uv: str, cell: Cell, folder: Path | None = None) -> Python:
         InputError: there is none of them, and none can be fetched.
 
     """
-    if path := _find(uv, cell.python):
-        return Python(cell.python, path)
+    first = owner.pythons[0]
+    if path := _find(uv, first):
+        return Python(first, path)
     kept = (_read(folder) or {}).get("python") if folder else None
-    if kept and kept["version"] in cell.pythons and os.path.exists(kept["path"]):  # noqa: PTH110
+    if kept and kept["version"] in owner.pythons and os.path.exists(kept["path"]):  # noqa: PTH110
         return Python(**kept)
-    fetched = subprocess.run([uv, "python", "install", cell.python], capture_output=True, text=True, check=False)  # noqa: S603
-    if not fetched.returncode and (path := _find(uv, cell.python)):
-        return Python(cell.python, path, f"uv has fetched Python {cell.python}")
-    for version in cell.pythons[1:]:
+    fetched = subprocess.run([uv, "python", "install", first], capture_output=True, text=True, check=False)  # noqa: S603
+    if not fetched.returncode and (path := _find(uv, first)):
+        return Python(first, path, f"uv has fetched Python {first}")
+    for version in owner.pythons[1:]:
         if path := _find(uv, version):
-            note = f"Python {cell.python} is not to be had here: cell {cell.name} runs on {version}"
+            note = f"Python {first} is not to be had here: {owner.title} runs on {version}"
             return Python(version, path, note)
     raise InputError(
-        f"cell {cell.name} runs on Python {' or '.join(cell.pythons)}: none is on this machine, and uv could not"
+        f"{owner.title} runs on Python {' or '.join(owner.pythons)}: none is on this machine, and uv could not"
         " fetch one: install one of them"
     )
 
@@ -101,7 +113,7 @@ class Recipe:
     """What an environment is made of.
 
     Attributes:
-        cell: whose lock it holds.
+        locks: the folders of the locks that it holds.
         python: the interpreter that it is made of.
         root: the checkout that is installed in it, editable; None where the package is among what a run adds.
         sources: where torch and all else come from.
@@ -109,7 +121,7 @@ class Recipe:
 
     """
 
-    cell: Cell
+    locks: Sequence[Path]
     python: Python
     root: Path | None
     sources: Sources
@@ -117,12 +129,12 @@ class Recipe:
 
 
 def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence[str] = ()) -> Path:
-    """Make a cell's environment in a folder, or keep the one that is there; return its interpreter.
+    """Make an environment in a folder, or keep the one that is there; return its interpreter.
 
     `uv` runs uv with arguments, and raises if it fails. `extras` are requirements that this run wants beside what the
     environment is made of, as pip reads them.
     """
-    cell, python, root, sources = recipe.cell, recipe.python, recipe.root, recipe.sources
+    python, root, sources = recipe.python, recipe.root, recipe.sources
     interpreter = folder / "bin" / "python"
     wanted = _made_of(recipe)
     options = ("--python", str(interpreter))
@@ -131,16 +143,11 @@ def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence
     if added is None:
         uv("venv", "--quiet", "--clear", "--no-project", "--python", python.path, str(folder))
         install = ("pip", "install", *options, *sources.uv_arguments())
-        lock = LOCKS / cell.name
-        uv(*install, "--require-hashes", "--no-deps", "-r", str(lock / DEPENDENCIES), "-r", str(BUILD_LOCK))
-        try:
-            # With its dependencies: all of a CPU build's are there by now, and a CUDA build brings its own.
-            uv(*install, "-r", str(lock / TORCH))
-        except Exception as error:
-            raise InputError(
-                f"torch {cell.torch} could not be installed for Python {python.version}: set {SETTING} to an index"
-                " that has it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
-            ) from error
+        for lock in recipe.locks:
+            uv(*install, "--require-hashes", "--no-deps", "-r", str(lock / DEPENDENCIES), "-r", str(BUILD_LOCK))
+        for lock in recipe.locks:
+            if (lock / TORCH).is_file():
+                _install_torch(uv, install, lock, python)
         if root is not None:
             uv("pip", "install", *options, "--no-build-isolation", "--no-deps", "-e", str(root))
         if recipe.groups:
@@ -156,6 +163,18 @@ def make(folder: Path, recipe: Recipe, uv: Callable[..., None], extras: Sequence
     return interpreter
 
 
+def _install_torch(uv: Callable[..., None], install: Sequence[str], lock: Path, python: Python) -> None:
+    try:
+        # With its dependencies: all of a CPU build's are there by now, and a CUDA build brings its own.
+        uv(*install, "-r", str(lock / TORCH))
+    except Exception as error:
+        (version,) = read_pins(lock / TORCH).values()
+        raise InputError(
+            f"torch {version} could not be installed for Python {python.version}: set {SETTING} to an index that has"
+            " it (cpu, host, or an address), or PIP_FIND_LINKS to a folder of wheels"
+        ) from error
+
+
 def is_made(folder: Path, recipe: Recipe) -> bool:
     """Tell whether the environment in a folder is made of a recipe, so that `make` would keep it."""
     return (_read(folder) or {}).get("made_of") == _made_of(recipe)
@@ -163,9 +182,9 @@ def is_made(folder: Path, recipe: Recipe) -> bool:
 
 def _made_of(recipe: Recipe) -> str:
     digest = hashlib.sha256()
-    lock = LOCKS / recipe.cell.name
+    locks = [lock / name for lock in recipe.locks for name in (TORCH, DEPENDENCIES)]
     own = [] if recipe.root is None else [recipe.root / "pyproject.toml"]
-    for path in (lock / TORCH, lock / DEPENDENCIES, BUILD_LOCK, *own):
+    for path in (*(one for one in locks if one.is_file()), BUILD_LOCK, *own):
         digest.update(path.read_bytes())
     # Where torch would come from now, and not what answers now: an environment outlives the network.
     chosen = (host_sources(), os.environ.get(SETTING))

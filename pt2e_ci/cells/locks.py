@@ -1,4 +1,4 @@
-"""The lock of each cell: the exact torch, and every other package with its version and hashes.
+"""The lock of each cell and of each engine: the exact torch, and every other package with its version and hashes.
 
 ``nox -s lock`` makes them, for Linux on x86-64 and aarch64 alike. A lock is two files for pip and uv, which install
 them in any order without looking at dependencies:
@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pt2e_ci.cells.cell import Cell
+    from pt2e_ci.cells.engines import Engine
 
 LOCKS = Path(__file__).with_name("locks")
+ENGINES = "engines"
+"""The folder of the locks of engines, each of what an engine's environment holds beside a cell's, or alone."""
+
 BUILD_LOCK = LOCKS / "build.txt"
 """What builds this package, with hashes."""
 
@@ -52,9 +56,14 @@ def requirements(cell: Cell, project: Iterable[str]) -> list[str]:
     What a marker keeps from the cell's Python, and an extra's, is left out.
     """
     torchao = [f"torchao=={cell.torchao}"] if cell.torchao else []
-    wanted = [Requirement(text) for text in (f"torch=={cell.torch}", *torchao, *cell.requires, *project)]
-    there = {"python_version": cell.python, "python_full_version": f"{cell.python}.0", "extra": ""}
-    return [str(one) for one in wanted if one.marker is None or one.marker.evaluate(there)]
+    return _there((f"torch=={cell.torch}", *torchao, *cell.requires, *project), cell.python)
+
+
+def _there(wanted: Iterable[str], python: str) -> list[str]:
+    """Return those requirements that no marker keeps from a Python, and that are no extra's."""
+    there = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    found = [Requirement(text) for text in wanted]
+    return [str(one) for one in found if one.marker is None or one.marker.evaluate(there)]
 
 
 def seal(path: Path, wanted: Iterable[str], python: str) -> None:
@@ -141,20 +150,49 @@ def check_lock(cell: Cell, project: Iterable[str], locks: Path = LOCKS) -> None:
     check_seal(folder / DEPENDENCIES, requirements(cell, project), cell.python)
 
 
-def check_locks(cells: Sequence[Cell], project: Sequence[str], build: Sequence[str], locks: Path = LOCKS) -> None:
-    """Check the locks of all cells and of what builds this package, and that there is none of another cell.
+def engine_requirements(engine: Engine, project: Iterable[str]) -> list[str]:
+    """Return what an engine is locked for: what it requires; and what this project does, if no cell's lock has that."""
+    return _there((*engine.requires, *(() if engine.cell else project)), engine.python)
+
+
+def check_engine_lock(engine: Engine, project: Iterable[str], locks: Path = LOCKS) -> None:
+    """Check that an engine's lock is there and is for what is now asked.
 
     Raises:
-        InputError: as `check_lock`, or a lock is left of a cell that is not listed.
+        InputError: it is not.
+
+    """
+    path = locks / ENGINES / engine.name / DEPENDENCIES
+    read_pins(path)
+    check_seal(path, engine_requirements(engine, project), engine.python)
+
+
+def check_locks(
+    cells: Sequence[Cell],
+    engines: Sequence[Engine],
+    project: Sequence[str],
+    build: Sequence[str],
+    locks: Path = LOCKS,
+) -> None:
+    """Check the locks of all cells and engines and of what builds this package, and that there is no other.
+
+    Raises:
+        InputError: as `check_lock`, or a lock is left of a cell or an engine that is not listed.
 
     """
     read_pins(locks / BUILD_LOCK.name)
     check_seal(locks / BUILD_LOCK.name, build, BUILD_PYTHON)
     for cell in cells:
         check_lock(cell, project, locks)
-    if strays := {path.name for path in locks.iterdir() if path.is_dir()} - {cell.name for cell in cells}:
-        stray = min(strays)
-        raise InputError(f"{locks / stray} is a lock of no cell in cells.toml: remove it")
+    for engine in engines:
+        check_engine_lock(engine, project, locks)
+    _check_strays(locks, {cell.name for cell in cells} | {ENGINES}, "cell")
+    _check_strays(locks / ENGINES, {engine.name for engine in engines}, "engine")
+
+
+def _check_strays(folder: Path, known: set[str], kind: str) -> None:
+    if folder.is_dir() and (strays := {path.name for path in folder.iterdir() if path.is_dir()} - known):
+        raise InputError(f"{folder / min(strays)} is a lock of no {kind} in cells.toml: remove it")
 
 
 def check_environment(name: str) -> None:

@@ -17,7 +17,7 @@ from pt2e_ci.cells.cell import current_cell
 from pt2e_ci.checking.inputs import accepted, made_up
 from pt2e_ci.checking.question import Question, form_of, question
 from pt2e_ci.checking.result import Result, held
-from pt2e_ci.errors import InputError
+from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
 from pt2e_ci.flow.representation import Reference
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from pt2e_ci.cells.cell import Cell
     from pt2e_ci.flow.homes import Home
     from pt2e_ci.record.records import Case, Reason
 
@@ -175,6 +176,20 @@ def answer(
         represented_by = "given" if reference else asked.represented_by
         run = run_here(cell, detect(), key, represented_by, 0)
     return Result(run=run, case=held(case, asked.known, asked.criteria.allow))
+
+
+def converted_here(asked: Question, cell: Cell) -> GraphModule:
+    """Return the Q/DQ program of what is asked, on the torch of this process.
+
+    Raises:
+        InputError: a stage of the flow raised.
+
+    """
+    home = _home(cell.flow)
+    try:
+        return Clock().follow(_converted(asked, Flow(home, patterns=_patterns(home)))).qdq
+    except StageError as error:
+        raise InputError(f"{asked.name} cannot be converted: {one_line(error.__cause__)}") from None
 
 
 def _judge(asked: Question, flow: Flow, reference: Reference | None, on_error: Callable[[BaseException], None]) -> Case:

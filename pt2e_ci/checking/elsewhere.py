@@ -69,7 +69,7 @@ def _environment(cell: Cell, extras: Sequence[str], say: Callable[[str], None]) 
     sources, note = torch_sources()
     folder = _cache() / cell.name
     interpreter = environments.find_python(uv, cell, folder)
-    recipe = environments.Recipe(cell, interpreter, None, sources)
+    recipe = environments.Recipe([LOCKS / cell.name], interpreter, None, sources)
     if not environments.is_made(folder, recipe):
         say(f"torch {cell.torch}: making an environment in {folder} ({_GIB}; it is kept); {note}")
     settings = {"UV_COMPILE_BYTECODE": "1"} | os.environ | sources.uv_environment()

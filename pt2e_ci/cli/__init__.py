@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pt2e_ci import __version__, stops
+from pt2e_ci.cli.engines import engines, vectors
 from pt2e_ci.cli.github import github
 from pt2e_ci.cli.image import image
 from pt2e_ci.cli.models import check, explain, version_in
@@ -418,3 +419,5 @@ main.add_command(check)
 main.add_command(explain)
 main.add_command(image)
 main.add_command(github)
+main.add_command(engines)
+main.add_command(vectors)

@@ -6,6 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pt2e_ci.engines.runtime import NotTakenError as NotTakenError
 from pt2e_ci.errors import InputError
 from pt2e_ci.plugins import load
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from pt2e_ci.program.segments import Operand, QuantizedOperator
-
-
-class NotTakenError(Exception):
-    """An engine has no kernel for an operator as it is. The message is the engine's own."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""Boundaries: the least integer that each level begins at. Nothing here imports torch."""
+"""Boundaries: the least integer that each level begins at; and the unit of several numbers. Nothing imports torch."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from fractions import Fraction
+    from collections.abc import Callable, Iterable, Sequence
 
 _LIMIT = 2**62
 
@@ -33,3 +34,12 @@ def least(function: Callable[[int], int], level: int, low: int, high: int) -> in
         middle = (low + high) >> 1
         low, high = (low, middle) if function(middle) >= level else (middle + 1, high)
     return low
+
+
+def common_unit(units: Iterable[Fraction]) -> Fraction:
+    """Return the largest rational that all of them are whole multiples of."""
+    units = [abs(unit) for unit in units if unit]
+    if not units:
+        return Fraction(1)
+    denominator = math.lcm(*(unit.denominator for unit in units))
+    return Fraction(math.gcd(*(int(unit * denominator) for unit in units)), denominator)

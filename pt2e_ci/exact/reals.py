@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pt2e_ci.exact.boundaries import common_unit
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 _LIMIT = 2**62  # integers stay below it, so that a sum of two fits into int64
 _LIMB = 2**24
@@ -203,15 +205,6 @@ def rational(value: float) -> Fraction:
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise NoExactFormError("an operand that is no finite number")
     return Fraction(value)
-
-
-def common_unit(units: Iterable[Fraction]) -> Fraction:
-    """Return the largest rational that all of them are whole multiples of."""
-    units = [abs(unit) for unit in units if unit]
-    if not units:
-        return Fraction(1)
-    denominator = math.lcm(*(unit.denominator for unit in units))
-    return Fraction(math.gcd(*(int(unit * denominator) for unit in units)), denominator)
 
 
 def scaled(integers: torch.Tensor, scales: Sequence[Fraction], axis: int) -> Real:

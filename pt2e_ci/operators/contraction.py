@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from pt2e_ci.exact.reals import Real, common_unit, product
+from pt2e_ci.exact.boundaries import common_unit
+from pt2e_ci.exact.reals import Real, product
 from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, operand
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 

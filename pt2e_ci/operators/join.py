@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pt2e_ci.exact.reals import Real, Term, common_unit
+from pt2e_ci.exact.boundaries import common_unit
+from pt2e_ci.exact.reals import Real, Term
 from pt2e_ci.operators.integers import Integers, operand
 from pt2e_ci.operators.pointwise import in_units
 from pt2e_ci.operators.row import Kind, Row, Rule, plain

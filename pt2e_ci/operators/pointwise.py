@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pt2e_ci.exact.reals import Real, common_unit, constant, product, rational
+from pt2e_ci.exact.boundaries import common_unit
+from pt2e_ci.exact.reals import Real, constant, product, rational
 from pt2e_ci.operators.integers import LIMIT, Integers, NoIntegerFormError, operand
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
+from pt2e_ci.exact.boundaries import common_unit
 from pt2e_ci.exact.levels import to_levels
-from pt2e_ci.exact.reals import NoExactFormError, Real, common_unit
+from pt2e_ci.exact.reals import NoExactFormError, Real
 from pt2e_ci.judge.deciding.elements import UndecidedError
 from pt2e_ci.operators.row import Kind, Rule
 from pt2e_ci.program.oracle import work_out
