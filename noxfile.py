@@ -210,7 +210,7 @@ def lock(session: nox.Session) -> None:
         path = LOCKS / ENGINES / engine.name / DEPENDENCIES
         path.parent.mkdir(parents=True, exist_ok=True)
         wanted = engine_requirements(engine, project)
-        _compile(session, engine.pythons[:1], wanted, path, *options, platforms=engine.platforms)
+        _compile(session, engine.pythons[:1], wanted, path, *options, platforms=engine.platforms, without_torch=True)
         seal(path, wanted, engine.python)
     try:
         environments.find_uv()
@@ -240,6 +240,7 @@ def _compile(
     target: Path,
     *arguments: str,
     platforms: Sequence[str] = (),
+    without_torch: bool = False,
 ) -> None:
     """Lock requirements in a file, whose pins stay where they can.
 
@@ -249,6 +250,9 @@ def _compile(
     made_by = ("--custom-compile-command", "nox -s lock", "--no-annotate", "--no-emit-package", "torch")
     first, *others = cell_pythons
     with tempfile.TemporaryDirectory() as folder:
+        if without_torch:
+            Path(folder, "overrides.txt").write_text("torch; sys_platform == 'never'", encoding="utf-8")
+            arguments = ("--override", str(Path(folder, "overrides.txt")), *arguments)
         source, scratch = Path(folder, "requirements.in"), ("--output-file", str(Path(folder, "other.txt")))
         source.write_text("\n".join(wanted), encoding="utf-8")
         x86, arm = (("--python-platform", f"{machine}-manylinux_2_28") for machine in ("x86_64", "aarch64"))

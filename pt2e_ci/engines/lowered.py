@@ -89,19 +89,20 @@ class Program(torch.nn.Module):
         task = _task(vector)
         self.register_buffer("weight", None if task.weight is None else task.weight.levels)
         self.register_buffer("bias", task.bias)
+        scales = () if vector.weight is None else vector.weight.scales
+        self.register_buffer("scales", torch.tensor([float(scale) for scale in scales]))
+        self.register_buffer("zero_points", torch.zeros(len(scales), dtype=torch.int64))
 
     def forward(self, *levels: torch.Tensor) -> torch.Tensor:
         """Dequantize, compute, quantize."""
         vector = self._vector
-        floats = [_dequantize(one, operand.grid) for one, operand in zip(levels, vector.operands, strict=True)]
+        floats = [dequantize(one, operand.grid) for one, operand in zip(levels, vector.operands, strict=True)]
         if vector.weight is not None:
             floats.append(self._weight(vector))
             floats.append(self.bias)
         result = _FUNCTIONS[vector.operator](vector.options, *floats)
         result = F.relu(result) if vector.output.has_relu else result
-        grid = vector.output
-        quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
-        return quantize(result, float(grid.scale), grid.zero_point, grid.low, grid.high, torch.int8)
+        return quantize(result, vector.output)
 
     def _weight(self, vector: Vector) -> torch.Tensor:
         assert vector.weight is not None  # noqa: S101 - the caller looked
@@ -109,12 +110,18 @@ class Program(torch.nn.Module):
         if len(scales) == 1:
             given = (float(scales[0]), 0, -127, 127, torch.int8)
             return torch.ops.quantized_decomposed.dequantize_per_tensor.default(self.weight, *given)
-        numbers, points = torch.tensor([float(one) for one in scales]), torch.zeros(len(scales), dtype=torch.int64)
-        given_by_channel = (numbers, points, 0, -127, 127, torch.int8)
-        return torch.ops.quantized_decomposed.dequantize_per_channel.default(self.weight, *given_by_channel)
+        by_channel = (self.scales, self.zero_points, 0, -127, 127, torch.int8)
+        return torch.ops.quantized_decomposed.dequantize_per_channel.default(self.weight, *by_channel)
 
 
-def _dequantize(levels: torch.Tensor, grid: Grid) -> torch.Tensor:
+def quantize(values: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the levels of floats on a grid, int8."""
+    given = (float(grid.scale), grid.zero_point, grid.low, grid.high, torch.int8)
+    return torch.ops.quantized_decomposed.quantize_per_tensor.default(values, *given)
+
+
+def dequantize(levels: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the floats that int8 levels stand for."""
     given = (float(grid.scale), grid.zero_point, grid.low, grid.high, torch.int8)
     return torch.ops.quantized_decomposed.dequantize_per_tensor.default(levels, *given)
 

@@ -66,9 +66,16 @@ class Row:
 
 
 def rows(report: EngineReport) -> list[Row]:
-    """Return the rows of a report, in the order of its vectors."""
-    operators = dict.fromkeys(one.operator for one in report.results)
-    return [_row(report.engine, name, [one for one in report.results if one.operator == name]) for name in operators]
+    """Return the rows of a report, in the order of its vectors; what leaves 16 or 32 bits has rows of its own."""
+    found: dict[str, list[Compared]] = {}
+    for one in report.results:
+        found.setdefault(_label(one), []).append(one)
+    return [_row(report.engine, label, some) for label, some in found.items()]
+
+
+def _label(one: Compared) -> str:
+    end = next((end for end in ("16-bits", "32-bits") if one.vector.endswith(f"-{end}")), None)
+    return f"{one.operator}, {end.replace('-', ' ')}" if end else one.operator
 
 
 def _row(engine: str, operator: str, results: Sequence[Compared]) -> Row:
