@@ -25,7 +25,7 @@ from pt2e_ci.record.report import dump
 WORKFLOWS = ROOT / ".github" / "workflows"
 CI = (WORKFLOWS / "ci.yml").read_text()
 CELLS = load_cells().cells
-GREEN = {name: {"result": "success", "outputs": {}} for name in ("lint", "tests", "select", "cell")}
+GREEN = {name: {"result": "success", "outputs": {}} for name in ("lint", "tests", "engines", "select", "cell")}
 
 NEW_CELL = '\n[[cell]]\nname = "9.9"\ntorch = "9.9.0"\npythons = ["3.11"]\nflow = "torch.ao"\n'
 
