@@ -9,27 +9,13 @@ from unittest import mock
 
 import torch
 
-from pt2e_ci.engines.lowered import Program, dequantize, quantize
+from pt2e_ci.engines.lowered import Between, floats_of, quantize
 from pt2e_ci.engines.runtime import NotTakenError, Ran
 from pt2e_ci.errors import one_line
 from pt2e_ci.operators.names import name_of
 
 if TYPE_CHECKING:
     from pt2e_ci.vectors.vector import Vector
-
-
-class _Between(torch.nn.Module):
-    """A vector's program between floats that lie on its grids."""
-
-    def __init__(self, vector: Vector) -> None:
-        super().__init__()
-        self._vector, self._program = vector, Program(vector)
-
-    def forward(self, *floats: torch.Tensor) -> torch.Tensor:
-        """Quantize, run, dequantize."""
-        grids = [one.grid for one in self._vector.operands]
-        levels = [quantize(one, grid) for one, grid in zip(floats, grids, strict=True)]
-        return dequantize(self._program(*levels), self._vector.output)
 
 
 class Xnnpack:
@@ -46,7 +32,7 @@ class Xnnpack:
         from executorch.exir import to_edge_transform_and_lower
         from executorch.runtime import Runtime
 
-        floats = tuple(dequantize(torch.from_numpy(one.levels), one.grid) for one in vector.operands)
+        floats = floats_of(vector)
         graphs: list[Any] = []
         serialize = xnnpack_preprocess.serialize_xnnpack_binary
 
@@ -62,7 +48,7 @@ class Xnnpack:
                 mock.patch.object(xnnpack_preprocess, "serialize_xnnpack_binary", noted),
             ):
                 warnings.simplefilter("ignore")
-                exported = torch.export.export(_Between(vector).eval(), floats)
+                exported = torch.export.export(Between(vector).eval(), floats)
                 edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
         except NotTakenError:
             raise

@@ -35,6 +35,8 @@ class Torch:
         """Run one vector."""
         if self._engine.backend not in torch.backends.quantized.supported_engines:
             raise NotTakenError(f"this torch has no {self._engine.backend}")
+        if any(one.dtype != "int8" for one in (vector.output, *(operand.grid for operand in vector.operands))):
+            raise NotTakenError("levels are handed to torch's kernels as int8")
         task = _task(vector)
         if task.name not in self._engine.names:
             raise NotTakenError(f"torch has no quantized {vector.operator}")
@@ -79,50 +81,90 @@ class QdqProgram:
 
 
 class Program(torch.nn.Module):
-    """A vector as a Q/DQ program, from the levels of its operands to those of its result."""
+    """A vector as a Q/DQ program, from the levels of its operands to those of its result.
 
-    def __init__(self, vector: Vector) -> None:
+    Args:
+        vector: the vector.
+        by_channel: whether a weight has a scale for each channel, though one be enough.
+        int32_bias: whether the bias is dequantized, as some quantizers have it.
+
+    """
+
+    def __init__(self, vector: Vector, *, by_channel: bool = False, int32_bias: bool = False) -> None:
         super().__init__()
         if vector.operator not in _FUNCTIONS:
             raise NotTakenError(f"there is no Q/DQ program of {vector.operator}")
         self._vector = vector
         task = _task(vector)
         self.register_buffer("weight", None if task.weight is None else task.weight.levels)
-        self.register_buffer("bias", task.bias)
         scales = () if vector.weight is None else vector.weight.scales
-        self.register_buffer("scales", torch.tensor([float(scale) for scale in scales]))
+        if by_channel and task.weight is not None and len(scales) == 1:
+            scales = scales * len(task.weight.levels)
+        self._is_by_channel = len(scales) > 1
+        self._has_int32_bias = int32_bias and vector.bias is not None
+        step = float(vector.operands[0].grid.scale)
+        self._scales = [float(scale) for scale in scales]
+        self.register_buffer("scales", torch.tensor(self._scales))
+        self.register_buffer("bias_scales", torch.tensor([step * scale for scale in self._scales]))
         self.register_buffer("zero_points", torch.zeros(len(scales), dtype=torch.int64))
+        bias = task.bias
+        if self._has_int32_bias and vector.bias is not None:
+            bias = torch.from_numpy(vector.bias)
+        self.register_buffer("bias", bias)
 
     def forward(self, *levels: torch.Tensor) -> torch.Tensor:
         """Dequantize, compute, quantize."""
         vector = self._vector
         floats = [dequantize(one, operand.grid) for one, operand in zip(levels, vector.operands, strict=True)]
         if vector.weight is not None:
-            floats.append(self._weight(vector))
-            floats.append(self.bias)
+            floats.append(self._constant(self.weight, self.scales, (-127, 127, torch.int8)))
+            bounds = (-(2**31) + 1, 2**31 - 1, torch.int32)
+            is_int32 = self._has_int32_bias
+            floats.append(self._constant(self.bias, self.bias_scales, bounds) if is_int32 else self.bias)
         result = _FUNCTIONS[vector.operator](vector.options, *floats)
         result = F.relu(result) if vector.output.has_relu else result
         return quantize(result, vector.output)
 
-    def _weight(self, vector: Vector) -> torch.Tensor:
-        assert vector.weight is not None  # noqa: S101 - the caller looked
-        scales = vector.weight.scales
-        if len(scales) == 1:
-            given = (float(scales[0]), 0, -127, 127, torch.int8)
-            return torch.ops.quantized_decomposed.dequantize_per_tensor.default(self.weight, *given)
-        by_channel = (self.scales, self.zero_points, 0, -127, 127, torch.int8)
-        return torch.ops.quantized_decomposed.dequantize_per_channel.default(self.weight, *by_channel)
+    def _constant(
+        self, levels: torch.Tensor, scales: torch.Tensor, bounds: tuple[int, int, torch.dtype]
+    ) -> torch.Tensor:
+        """Dequantize a weight, or a bias."""
+        if self._is_by_channel:
+            given = (scales, self.zero_points, 0, *bounds)
+            return torch.ops.quantized_decomposed.dequantize_per_channel.default(levels, *given)
+        step = float(self._vector.operands[0].grid.scale) if levels.dtype is torch.int32 else 1.0
+        one = (step * self._scales[0], 0, *bounds)
+        return torch.ops.quantized_decomposed.dequantize_per_tensor.default(levels, *one)
+
+
+class Between(torch.nn.Module):
+    """A vector's program between floats that lie on its grids, as a converted model is; options are `Program`'s."""
+
+    def __init__(self, vector: Vector, **options: bool) -> None:
+        super().__init__()
+        self._vector, self._program = vector, Program(vector, **options)
+
+    def forward(self, *floats: torch.Tensor) -> torch.Tensor:
+        """Quantize, run, dequantize."""
+        grids = [one.grid for one in self._vector.operands]
+        levels = [quantize(one, grid) for one, grid in zip(floats, grids, strict=True)]
+        return dequantize(self._program(*levels), self._vector.output)
+
+
+def floats_of(vector: Vector) -> tuple[torch.Tensor, ...]:
+    """Return the floats that a vector's operands stand for."""
+    return tuple(dequantize(torch.from_numpy(one.levels), one.grid) for one in vector.operands)
 
 
 def quantize(values: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the levels of floats on a grid, int8."""
-    given = (float(grid.scale), grid.zero_point, grid.low, grid.high, torch.int8)
+    """Return the levels of floats on a grid."""
+    given = (float(grid.scale), grid.zero_point, grid.low, grid.high, getattr(torch, grid.dtype))
     return torch.ops.quantized_decomposed.quantize_per_tensor.default(values, *given)
 
 
 def dequantize(levels: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the floats that int8 levels stand for."""
-    given = (float(grid.scale), grid.zero_point, grid.low, grid.high, torch.int8)
+    """Return the floats that levels stand for."""
+    given = (float(grid.scale), grid.zero_point, grid.low, grid.high, getattr(torch, grid.dtype))
     return torch.ops.quantized_decomposed.dequantize_per_tensor.default(levels, *given)
 
 

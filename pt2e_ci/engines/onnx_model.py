@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OPSETS = (helper.make_opsetid("", 17),)
 _IR = 9
+_TYPES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 
 # What each operator is in ONNX, and its attributes by what the vector's options say.
 _NODES: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
@@ -53,10 +54,9 @@ def _window(options: Any) -> dict[str, Any]:
 
 
 class _Builder:
-    def __init__(self, offset: int) -> None:
+    def __init__(self) -> None:
         self.initializers: list[Any] = []
         self.nodes: list[Any] = []
-        self._offset = offset
 
     def constant(self, name: str, value: Any) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -68,8 +68,7 @@ class _Builder:
 
     def grid(self, name: str, grid: Grid) -> list[str]:
         """Return a grid's scale and zero point, by name."""
-        dtype: Any = np.uint8 if self._offset else np.int8
-        point = self.constant(f"{name}_zero_point", dtype(grid.zero_point + self._offset))
+        point = self.constant(f"{name}_zero_point", np.array(grid.zero_point, dtype=grid.dtype))
         return [self.constant(f"{name}_scale", np.float32(float(grid.scale))), point]
 
     def weight(self, vector: Vector) -> list[str]:
@@ -94,24 +93,19 @@ class _Builder:
         return found
 
 
-def build(vector: Vector, *, is_unsigned: bool = False) -> tuple[ModelProto, dict[str, Array]]:
+def build(vector: Vector) -> tuple[ModelProto, dict[str, Array]]:
     """Return a model, and what to feed it.
-
-    Args:
-        vector: the vector.
-        is_unsigned: whether activations are uint8, their levels and zero points 128 higher.
 
     Raises:
         NotTakenError: ONNX has no such operator.
 
     """
-    offset = 128 if is_unsigned else 0
-    builder = _Builder(offset)
+    builder = _Builder()
     feeds: dict[str, Array] = {}
     given = []
     for index, operand in enumerate(vector.operands):
         name = f"x{index}"
-        feeds[name] = shifted(operand.levels, offset)
+        feeds[name] = operand.levels
         given.append(builder.node("DequantizeLinear", [name, *builder.grid(name, operand.grid)], f"{name}_in_float"))
     if vector.weight is not None:
         given += builder.weight(vector)
@@ -127,13 +121,9 @@ def build(vector: Vector, *, is_unsigned: bool = False) -> tuple[ModelProto, dic
     if vector.output.has_relu:
         result = builder.node("Relu", [result], "positive")
     builder.node("QuantizeLinear", [result, *builder.grid("output", vector.output)], "output")
-    element = TensorProto.UINT8 if is_unsigned else TensorProto.INT8
-    inputs = [helper.make_tensor_value_info(name, element, levels.shape) for name, levels in feeds.items()]
-    outputs = [helper.make_tensor_value_info("output", element, None)]
+    inputs = [
+        helper.make_tensor_value_info(name, _TYPES[levels.dtype.name], levels.shape) for name, levels in feeds.items()
+    ]
+    outputs = [helper.make_tensor_value_info("output", _TYPES[vector.output.dtype], None)]
     graph = helper.make_graph(builder.nodes, vector.name, inputs, outputs, builder.initializers)
     return helper.make_model(graph, opset_imports=_OPSETS, ir_version=_IR), feeds
-
-
-def shifted(levels: Array, offset: int) -> Array:
-    """Return int8 levels as uint8 ones, where they are `offset` higher."""
-    return (levels.astype(np.int16) + offset).astype(np.uint8) if offset else levels

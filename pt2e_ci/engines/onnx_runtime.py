@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 import onnxruntime
 
@@ -35,7 +34,7 @@ class OnnxRuntime:
 
     def run(self, vector: Vector) -> Ran:
         """Run one vector; what ran is read off the optimized model."""
-        model, feeds = build(vector, is_unsigned=self._is_unsigned)
+        model, feeds = build(vector.unsigned if self._is_unsigned else vector)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
@@ -51,10 +50,10 @@ class OnnxRuntime:
             except Exception as error:  # of classes of its own, which have no public base
                 raise NotTakenError(one_line(str(error), 200)) from None
             kinds = [node.op_type for node in onnx.load(optimized).graph.node]
-        offset = 128 if self._is_unsigned else 0
+        given = vector.as_asked(levels) if self._is_unsigned else levels
         # What could not be fused with it computes on what it gives.
         in_float = " ".join(kinds) if "DequantizeLinear" in kinds else None
-        return Ran(levels.astype(np.int16) - offset, " ".join(kinds), in_float)
+        return Ran(given, " ".join(kinds), in_float)
 
 
 ENGINE = OnnxRuntime()

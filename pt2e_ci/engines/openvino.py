@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import openvino
 
 from pt2e_ci.engines.onnx_model import build
@@ -35,7 +34,7 @@ class OpenVino:
 
     def run(self, vector: Vector) -> Ran:
         """Run one vector; what ran is read off the runtime model."""
-        model, feeds = build(vector, is_unsigned=self._is_unsigned)
+        model, feeds = build(vector.unsigned if self._is_unsigned else vector)
         settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         try:
             compiled = self._core.compile_model(self._core.read_model(model.SerializeToString()), "CPU", settings)
@@ -49,8 +48,8 @@ class OpenVino:
                 kernels.append(f"{info['layerType']} {info['primitiveType']}")
                 if info["primitiveType"].lower().endswith("f32"):
                     floats.append(kernels[-1])
-        offset = 128 if self._is_unsigned else 0
-        return Ran(levels.astype(np.int16) - offset, ", ".join(kernels), ", ".join(floats) or None)
+        given = vector.as_asked(levels) if self._is_unsigned else levels
+        return Ran(given, ", ".join(kernels), ", ".join(floats) or None)
 
 
 ENGINE = OpenVino()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,10 @@ class _Worker:
 
 
 def _serve(where: str, connection: Connection) -> None:
-    """Load an engine, and run what comes, in the child."""
+    """Load an engine, and run what comes, in the child; what libraries say on the way is not the command's."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
     try:
         engine = resolve_name(where)
         if not isinstance(engine, Runtime):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ class Grid:
         """Whether results stop at the real number 0, as those of a ReLU do that is fused into an operator."""
         return self.low == self.zero_point and self.low > _LOWEST[self.dtype]
 
+    @property
+    def unsigned(self) -> Grid:
+        """The same real numbers on levels of uint8, 128 higher than those of int8."""
+        if self.dtype == "uint8":
+            return self
+        return Grid(self.scale, self.zero_point + 128, self.low + 128, self.high + 128, "uint8")
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -49,6 +56,13 @@ class Operand:
 
     levels: Array
     grid: Grid
+
+    @property
+    def unsigned(self) -> Operand:
+        """The same real numbers on levels of uint8."""
+        if self.grid.dtype == "uint8":
+            return self
+        return Operand((self.levels.astype("int16") + 128).astype("uint8"), self.grid.unsigned)
 
 
 @dataclass(frozen=True)
@@ -83,3 +97,12 @@ class Vector:
     options: Mapping[str, Option] = field(default_factory=dict)
     weight: Weight | None = None
     bias: Array | None = None
+
+    @property
+    def unsigned(self) -> Vector:
+        """The same operator on levels of uint8; its result's are 128 higher, if they were int8."""
+        return replace(self, operands=tuple(one.unsigned for one in self.operands), output=self.output.unsigned)
+
+    def as_asked(self, levels: Array) -> Array:
+        """Return the levels that are this vector's, of those that its `unsigned` gave."""
+        return levels.astype("int16") - (0 if self.output.dtype == "uint8" else 128)
