@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -246,6 +247,16 @@ def test_torch_runs_vectors(name):
     assert version.startswith("torch 2.")
     assert [one.outcome for one in results] == [Outcome.PASS] * 5
     assert all(one.values for one in results)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="it lowers to x86 alone")
+def test_what_a_lowering_leaves_in_float_is_said():
+    (where,) = {one.runs["x86-onednn"] for one in load_engines() if "x86-onednn" in one.runs}
+    _, (linear, add) = run(where, [VECTORS["linear-ties"], VECTORS["add-ties"]])
+    assert (linear.outcome, linear.kernel) == (Outcome.PASS, "onednn.qlinear_pointwise.default")
+    assert linear.ties_by["half_even_of_level"] == linear.ties
+    assert (add.outcome, add.values) == (Outcome.FLOAT, 0)
+    assert "aten.add" in add.why
 
 
 def test_report_fits_what_is_written(fake):

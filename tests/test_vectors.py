@@ -469,3 +469,31 @@ def test_relu_is_fused_where_levels_stop_at_the_zero_point():
     x = np.array([[-3, -4], [3, 4]], dtype=np.int8)
     vector = Vector("relu", "linear", "", (Operand(x, Grid(Fraction(1), 0)),), Grid(Fraction(1), 5, low=5), {}, weight)
     assert levels(sums(vector), vector.output, Rounding.HALF_EVEN).tolist() == [[5], [12]]
+
+
+@pytest.mark.parametrize("name", ["linear-per-channel", "add-pairs", "relu-levels", "max_pool2d-same", "linear-ties"])
+def test_levels_of_uint8_are_the_same_numbers(name):
+    vector = VECTORS[name]
+    unsigned = vector.unsigned
+    assert (unsigned.output.dtype, unsigned.unsigned.output) == ("uint8", unsigned.output)
+    assert all(one.levels.dtype == np.uint8 for one in unsigned.operands)
+    due = levels(sums(vector), vector.output, Rounding.HALF_EVEN)
+    found = levels(sums(unsigned), unsigned.output, Rounding.HALF_EVEN)
+    assert found.dtype == np.uint8
+    assert np.array_equal(unsigned.as_asked(found), found)  # what is uint8 already stays
+    assert np.array_equal(vector.as_asked(found), due)
+
+
+@pytest.mark.parametrize("name", ["linear-per-tensor", "conv2d-depthwise-per-channel", "linear-ties", "cat-other"])
+def test_programs_that_are_lowered_are_the_vectors(name):
+    """With a scale for each channel, a bias of int32, and levels of uint8, as each lowering wants them."""
+    import torch
+
+    from pt2e_ci.engines.lowered import Between, floats_of, quantize
+
+    vector = VECTORS[name].unsigned
+    program = Between(vector, by_channel=True, int32_bias=True)
+    with torch.no_grad():
+        found = quantize(program(*floats_of(vector)), vector.output)
+    result = compare(VECTORS[name], VECTORS[name].as_asked(found.numpy()))
+    assert (result.outcome, result.max) == (Outcome.PASS, int(result.wrong > 0))
