@@ -163,7 +163,15 @@ class Flow:
         made = yield from converted
         reference = reference or self.represent(made.qdq)
         yield Stage.RUN
-        judgement = judge(made.qdq, reference.program, inputs, criteria, model=made.model, rounding=self.rounding)
+        judgement = judge(
+            made.qdq,
+            reference.program,
+            inputs,
+            criteria,
+            model=made.model,
+            rounding=self.rounding,
+            keeps_samples=bool(self.engines),
+        )
         return Judged(made.qdq, reference, judgement)
 
 

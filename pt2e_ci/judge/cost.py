@@ -63,9 +63,11 @@ def _unfolded(node: Node, reading: Reading) -> Node:
 
 def _cost(wanted: torch.Tensor, found: torch.Tensor, step: float | None) -> Cost:
     a, b = wanted.double(), found.double()
-    both = a.isfinite() & b.isfinite()
-    signal, noise = float(a[both].square().sum()), float((a - b)[both].square().sum())
-    largest = float((a - b)[both].abs().max()) if bool(both.any()) else 0.0
+    apart = a - b
+    if not bool((both := apart.isfinite()).all()):
+        a, apart = a[both], apart[both]
+    signal, noise = float(a.square().sum()), float(apart.square().sum())
+    largest = float(apart.abs().max()) if apart.numel() else 0.0
     ratio = 10 * math.log10(signal / noise) if signal and noise else None
     return Cost(sqnr=ratio, max=largest / step if step else None)
 

@@ -140,14 +140,23 @@ class Exactness:
         rounding: the scheme of the exact result.
         approximated: operators that have no exact form.
         unavailable: why there is no exact result, if there is none.
-        samples: what both the Q/DQ program and exact arithmetic gave, for engines to be held against.
+        samples: what both the Q/DQ program and exact arithmetic gave, for engines to be held against; none where they
+            are not kept.
         alignment: which tensors of the reference program are which; None before there is any.
 
     """
 
     def __init__(
-        self, reading: Reading, qdq: Trace, reference: Trace, rounding: Rounding, criteria: Criteria = DEFAULT
+        self,
+        reading: Reading,
+        qdq: Trace,
+        reference: Trace,
+        rounding: Rounding,
+        criteria: Criteria = DEFAULT,
+        *,
+        keeps_samples: bool = True,
     ) -> None:
+        self._keeps_samples = keeps_samples
         self._state = qdq.state
         self._exact: dict[int, Exact] = {}  # of the runs that are taken in first
         self.reference, self.qdq = Comparison(), Comparison()
@@ -220,7 +229,8 @@ class Exactness:
                     grid = self._grids[node]
                     measured.wrong.add_ties(found, steps, point, (grid.low, grid.high))
         self._add_floats(run, reference, of_qdq, of_reference)
-        self.samples.append(Sample([*run.inputs], qdq, of_qdq.levels, exact.outputs, [*run.steps]))
+        if self._keeps_samples:
+            self.samples.append(Sample([*run.inputs], qdq, of_qdq.levels, exact.outputs, [*run.steps]))
 
     def record(self) -> records.Exact:
         """Return what the report holds of the exact result."""

@@ -92,6 +92,7 @@ def judge(
     *,
     model: FloatModel | None = None,
     rounding: Rounding | None = None,
+    keeps_samples: bool = True,
 ) -> Judgement:
     """Run both programs on every input set, and judge the reference program's operators on their own operands.
 
@@ -102,11 +103,12 @@ def judge(
         criteria: what the reference program is held to.
         model: the float model that the Q/DQ program was made of; None where that is not known.
         rounding: the scheme of the exact result, in place of that of the criteria.
+        keeps_samples: whether engines are held against what is measured here.
 
     Raises what a program raises, and `ProgramError`.
 
     """
-    pair = _Pair(qdq, reference, inputs, rounding or criteria.rounding)
+    pair = _Pair(qdq, reference, inputs, rounding or criteria.rounding, keeps_samples=keeps_samples)
     found = pair.measure(criteria, model)
     outcome, reason, notes = decide(found)
     reading, exactness, observation = pair.reading, found.exactness, found.observation
@@ -141,8 +143,15 @@ class _Pair:
     """Both programs, side by side on one input set after another."""
 
     def __init__(
-        self, qdq: GraphModule, reference: GraphModule, inputs: Sequence[InputSet], rounding: Rounding
+        self,
+        qdq: GraphModule,
+        reference: GraphModule,
+        inputs: Sequence[InputSet],
+        rounding: Rounding,
+        *,
+        keeps_samples: bool,
     ) -> None:
+        self._keeps_samples = keeps_samples
         first = inputs[0].tensors
         self.reading = Reading(qdq)
         self.qdq, self.interpreted = trace(qdq, first), trace(reference, first)
@@ -161,7 +170,8 @@ class _Pair:
         """Run both programs on every input set."""
         caller = Caller(self.called, self.interpreted)
         comparison = Comparison()
-        exactness = Exactness(self.reading, self.qdq, self.called, self._rounding, criteria)
+        given = (self.reading, self.qdq, self.called, self._rounding, criteria)
+        exactness = Exactness(*given, keeps_samples=self._keeps_samples)
         chosen = [self._inputs[0], *self._inputs[1:][1 - _ALIGNED_ON :]]
         keep = [*exactness.keep_of_qdq, *(node for grid in self._grids if grid for node in grid.nodes)]
         # One run's tensors are what is decided on. Of the others those are kept that are compared.
