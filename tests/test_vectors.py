@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -11,6 +12,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -226,8 +228,6 @@ def edited(path, change):
     """Change a manifest, and give it the digest that it then has."""
     text = json.loads((path / folder.MANIFEST).read_text())
     change(text)
-    import msgspec
-
     records = msgspec.convert(text["vectors"], list[folder.VectorRecord])
     text["digest"] = folder._digest(records)
     (path / folder.MANIFEST).write_text(json.dumps(text))
@@ -329,6 +329,30 @@ def test_vector_that_is_none_is_refused(small, key, value, message):
     if message is None:  # an option that the operator does not have changes nothing
         folder.read(small)
         return
+    with pytest.raises(InputError, match=message):
+        folder.read(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one["output"].update(scale="1/0"), "no manifest of vectors"),
+        (lambda one: one["output"].update(scale="0/1"), "no manifest of vectors"),
+        (lambda one: one["output"].update(low=-(2**31)), "no manifest of vectors"),
+        (lambda one: one["output"].update(low=-129), "a grid has levels from -129 to 127, which int8 has not"),
+        (lambda one: one["output"].update(low=100, high=-100), "a grid has levels from 100 to -100"),
+        (lambda one: one["operands"][0]["grid"].update(high=-128), "holds what is no level of its grid"),
+        (lambda one: one["operands"][0]["grid"].update(dtype="uint8", low=0), "holds what is no level of its grid"),
+        (lambda one: one["options"].update(padding=10**9), "no manifest of vectors"),
+        (lambda one: one["operands"].clear(), "no manifest of vectors"),
+    ],
+)
+def test_number_that_no_vector_has_is_refused(small, change, message):
+    text = json.loads((small / folder.MANIFEST).read_text())
+    change(text["vectors"][0])
+    with contextlib.suppress(msgspec.ValidationError):
+        text["digest"] = folder._digest(msgspec.convert(text["vectors"], list[folder.VectorRecord]))
+    (small / folder.MANIFEST).write_text(json.dumps(text))
     with pytest.raises(InputError, match=message):
         folder.read(small)
 

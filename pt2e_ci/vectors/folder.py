@@ -35,10 +35,11 @@ _LARGEST = 2**28
 
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
 _File = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}\.npy$")]
-_Rational = Annotated[str, Meta(pattern=r"^[0-9]{1,60}/[0-9]{1,60}$")]
+_Rational = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,59}/[1-9][0-9]{0,59}$")]
 _Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Dtype = Literal["int8", "uint8", "int16", "int32"]
-_Level = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+_Level = Annotated[int, Meta(ge=-(2**15), le=2**16 - 1)]
+_Whole = Annotated[int, Meta(ge=-1024, le=1024)]
 
 
 class _Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -84,7 +85,7 @@ class VectorRecord(_Record, frozen=True, kw_only=True):
     name: _Name
     operator: str
     about: str
-    options: dict[str, int | float | str | bool | list[int]]
+    options: dict[str, _Whole | float | str | bool | list[_Whole]]
     operands: Annotated[list[OperandRecord], Meta(min_length=1)]
     weight: WeightRecord | None
     bias: Stored | None
@@ -246,7 +247,7 @@ def _vector(folder: Path, record: VectorRecord) -> Vector:
     known = {*Rounding, *Multiplier}
     if strange := next((scheme for scheme in record.exact if scheme not in known), None):
         raise InputError(f"{folder / MANIFEST}: {record.name} has the rounding {strange!r}, which is unknown")
-    operands = tuple(Operand(stored(folder, one.levels), _grid(one.grid)) for one in record.operands)
+    operands = tuple(_operand(folder, one) for one in record.operands)
     weight = None if record.weight is None else _weight(folder, record.weight)
     bias = None if record.bias is None else stored(folder, record.bias)
     output, options = _grid(record.output), record.options
@@ -266,6 +267,13 @@ def _vector(folder: Path, record: VectorRecord) -> Vector:
     return vector
 
 
+def _operand(folder: Path, record: OperandRecord) -> Operand:
+    grid, levels = _grid(record.grid), stored(folder, record.levels)
+    if levels.dtype.name != grid.dtype or (levels.size and not grid.low <= levels.min() <= levels.max() <= grid.high):
+        raise InputError(f"{folder / record.levels.file}: holds what is no level of its grid")
+    return Operand(levels, grid)
+
+
 def _weight(folder: Path, record: WeightRecord) -> Weight:
     return Weight(stored(folder, record.levels), tuple(Fraction(scale) for scale in record.scales))
 
@@ -280,6 +288,9 @@ def _scheme(name: str) -> Rounding | Multiplier:
 
 
 def _grid(record: GridRecord) -> Grid:
+    info = np.iinfo(record.dtype)
+    if not info.min <= record.low <= record.high <= info.max:
+        raise InputError(f"a grid has levels from {record.low} to {record.high}, which {record.dtype} has not")
     return Grid(Fraction(record.scale), record.zero_point, record.low, record.high, record.dtype)
 
 
