@@ -31,7 +31,6 @@ HALF, ONE = Fraction(1, 2), Fraction(1)
 TIES = Grid(HALF, 3), Grid(ONE, 5), Grid(ONE, -3)
 A, B, OUT = Grid(real("0.0371"), -17), Grid(real("0.0213"), 42), Grid(real("0.0502"), -9)
 ACTIVATION = Grid(real("0.031"), -23)
-ASYMMETRIC = Grid(real("0.0174"), 37)
 SCALES = tuple(real(text) for text in ("0.0113", "0.00271", "0.0196", "0.00734"))
 KERNEL = (1, -2, 11, 127, -119, 83, 45, -64, 29)
 """A kernel by which every whole number within its reach can be hit."""
@@ -82,14 +81,10 @@ def _contractions() -> Iterator[Vector]:
         weight = Weight(int8(kernels), scales)
         about = f"sums on both sides of each boundary, weights {name.replace('-', ' ')}"
         yield _linear(f"linear-{name}", about, rows, ACTIVATION, weight, bias, out)
-        for operator, weights, groups in (
-            ("conv2d", kernels.reshape(count, 1, 3, 3), 1),
-            ("conv2d-depthwise", kernels.reshape(count, 1, 3, 3), count),
-        ):
+        weight = Weight(int8(kernels.reshape(count, 1, 3, 3)), scales)
+        for operator, groups in (("conv2d", 1), ("conv2d-depthwise", count)):
             images = rows.reshape(-1, 1, 3, 3).repeat(groups, 1)
-            yield _conv(
-                f"{operator}-{name}", about, images, ACTIVATION, Weight(int8(weights), scales), bias, out, groups
-            )
+            yield _conv(f"{operator}-{name}", about, images, ACTIVATION, weight, bias, out, groups)
     x = drawn("padded", (2, 8, 9, 9))
     weight = Weight(int8(drawn("padded weight", (4, 8, 3, 3), -127)), SCALES)
     yield _conv(
