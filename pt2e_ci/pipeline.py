@@ -7,6 +7,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,7 +32,7 @@ from pt2e_ci.record.records import Case as CaseRecord
 from pt2e_ci.record.records import Near
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -57,7 +58,8 @@ class Flow:
         patterns: keeps upstream's pattern graphs from one model to the next.
         rounding: the scheme of the exact result, in place of that of a case's criteria.
         quantizer: makes the quantizer, in place of a case's.
-        criteria: what a case is held to in place of its own, but for what it is about.
+        criteria: what cases are held to in place of their own, by a pattern of their names, but for what they are
+            about; of several that match the last one counts.
         engines: whose kernels are measured beside.
 
     """
@@ -68,7 +70,7 @@ class Flow:
     rounding: Rounding | None = None
     engines: Sequence[str] = ()
     quantizer: Callable[[], Any] | None = None
-    criteria: Criteria | None = None
+    criteria: Mapping[str, Criteria] = field(default_factory=dict)
 
     def convert(
         self,
@@ -262,9 +264,10 @@ def run_case(
 
 def _criteria(case: Case, flow: Flow) -> Criteria:
     """Return what a case is held to; what it claims, and which operators it is about, are its own."""
-    if flow.criteria is None:
+    found = [criteria for pattern, criteria in flow.criteria.items() if fnmatchcase(case.name, pattern)]
+    if not found:
         return case.criteria
-    return dataclasses.replace(flow.criteria, claims=case.criteria.claims, annotated=case.criteria.annotated)
+    return dataclasses.replace(found[-1], claims=case.criteria.claims, annotated=case.criteria.annotated)
 
 
 def failed(name: str, family: str, error: StageError, clock: Clock) -> CaseRecord:

@@ -8,10 +8,14 @@ from types import SimpleNamespace
 import pytest
 from made import case, structure
 
+from pt2e_ci.catalogue.cases import CASES
 from pt2e_ci.cells import capabilities
 from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.errors import InputError
+from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.matrix.jobs import default_at_once
+from pt2e_ci.pipeline import Flow, _criteria
+from pt2e_ci.record.criteria import Criteria, criteria_by_case
 from pt2e_ci.suite import options
 
 
@@ -96,6 +100,21 @@ def test_own_quantizer_and_criteria_are_excused_by_nothing_but_own_expectations(
         assert settings_in("2.13", monkeypatch, tmp_path, **door).expectations.judge(result).complaint
         mine = settings_in("2.13", monkeypatch, tmp_path, expectations=file, **door)
         assert mine.expectations.judge(result).known.reason == "r"
+
+
+def test_criteria_may_be_given_by_the_pattern_of_a_case():
+    strict, loose = Criteria(evidence="proved"), Criteria(displacement=0.5, rounding=Rounding.HALF_UP)
+    flow = Flow(None, criteria=criteria_by_case({"*": strict, "conv*": loose}))
+    convolution, addition = (next(one for one in CASES if one.name == name) for name in ("conv2d", "add"))
+    assert _criteria(addition, flow).evidence == "proved"
+    assert (_criteria(convolution, flow).displacement, _criteria(convolution, flow).rounding) == (0.5, "half_up")
+    # What a case is about stays its own.
+    assert _criteria(convolution, flow).annotated == convolution.criteria.annotated
+    assert _criteria(addition, Flow(None, criteria=criteria_by_case({"conv*": loose}))) == addition.criteria
+    assert criteria_by_case(strict) == {"*": strict}
+    for wrong in ({"conv*": 3}, {3: strict}, [strict]):
+        with pytest.raises(InputError, match=r"give pt2e_ci\.Criteria\(\.\.\.\)"):
+            criteria_by_case(wrong)
 
 
 def test_own_expectations_are_laid_over_the_built_in_ones(monkeypatch, tmp_path):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pt2e_ci.errors import InputError, kind_of_value
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.plugins import load
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DISPLACEMENT = 0.01
 """How far beyond a rounding boundary, in LSB, a value may be and pass: float32's own error. Half an accumulator is
@@ -88,4 +86,22 @@ def criteria_of(given: Any) -> Criteria:
     found = load("criteria", given) if isinstance(given, str) else given
     if not isinstance(found, Criteria):
         raise InputError(f"criteria is {kind_of_value(found)}: give pt2e_ci.Criteria(...)")
+    return found
+
+
+def criteria_by_case(given: Any) -> Mapping[str, Criteria]:
+    """Return criteria by a pattern of cases' names, as a shell reads it: those alone are everybody's.
+
+    Raises:
+        InputError: it is something else.
+
+    """
+    found = load("criteria", given) if isinstance(given, str) else given
+    if not isinstance(found, Mapping):
+        return {"*": criteria_of(found)}
+    for pattern, one in found.items():
+        if not isinstance(pattern, str) or not isinstance(one, Criteria):
+            raise InputError(
+                f"criteria has {pattern!r}: {one!r:.60}: give pt2e_ci.Criteria(...) by the pattern of a case"
+            )
     return found

@@ -16,7 +16,7 @@ from pt2e_ci.errors import InputError, unknown
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.plugins import names
 from pt2e_ci.record.commands import command
-from pt2e_ci.record.criteria import criteria_of
+from pt2e_ci.record.criteria import criteria_by_case
 from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
 from pt2e_ci.record.report import check_writable, place_of
 from pt2e_ci.record.unchanged import result_key
@@ -152,7 +152,7 @@ def make_settings(option: Any) -> Settings:
     report = None if option.report == "-" else _report_path(option.report or _default_folder(option), cell)
     machine = platform_tag().split("_", 1)[1]
     if option.criteria:
-        criteria_of(option.criteria)
+        criteria_by_case(option.criteria)
     return Settings(
         cell,
         listed,

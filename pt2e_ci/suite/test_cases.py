@@ -14,7 +14,7 @@ from pt2e_ci.flow.patterns import PatternGraphs
 from pt2e_ci.flow.quantizers import quantizer_of
 from pt2e_ci.flow.representation import load_representation
 from pt2e_ci.pipeline import Flow, run_case
-from pt2e_ci.record.criteria import criteria_of
+from pt2e_ci.record.criteria import criteria_by_case
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
 from pt2e_ci.record.records import Case as Record
@@ -59,7 +59,7 @@ def flow(settings: Settings, capabilities: Capabilities) -> Flow:
         settings.rounding,
         (*capabilities.measurable, *settings.engines),
         quantizer_of(settings.quantizer) if settings.quantizer else None,
-        criteria_of(settings.criteria) if settings.criteria else None,
+        criteria_by_case(settings.criteria) if settings.criteria else {},
     )
 
 
