@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -158,12 +158,11 @@ def compare(folder: Path, outputs: Path, rounding: str) -> None:
 
 
 def _scheme(name: str) -> Rounding | Multiplier:
-    from pt2e_ci.exact.schemes import Multiplier, Rounding
+    from pt2e_ci.exact.schemes import SCHEMES
 
-    known: dict[str, Any] = {str(one): one for one in (*Rounding, *Multiplier)}
-    if name not in known:
-        raise unknown("rounding scheme", name, known)
-    return known[name]
+    if name not in SCHEMES:
+        raise unknown("rounding scheme", name, SCHEMES)
+    return SCHEMES[name]
 
 
 def _need_numpy() -> None:

@@ -106,6 +106,10 @@ class Multiplier(StrEnum):
         return (accumulator * mantissa + rounding) >> shift
 
 
+SCHEMES: dict[str, Rounding | Multiplier] = {str(one): one for one in (*Rounding, *Multiplier)}
+"""All of them, by name."""
+
+
 def _fixed(ratio: Fraction) -> tuple[int, int]:
     """Return a ratio as ``mantissa / 2^31 * 2^exponent``, the mantissa a whole number from 2^30 to 2^31."""
     exponent = math.frexp(float(ratio))[1]

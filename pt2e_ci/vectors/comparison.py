@@ -15,7 +15,7 @@ from pt2e_ci.vectors.arithmetic import levels, schemes, sums
 from pt2e_ci.vectors.folder import outputs_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pt2e_ci.record.criteria import Criteria
@@ -41,11 +41,12 @@ def compare(
 
     """
     found = sums(vector)
-    got, due = given.astype(np.int64), levels(found, vector.output, rounding).astype(np.int64)
+    by_scheme = {one: levels(found, vector.output, one) for one in {rounding, *schemes(found)}}
+    got, due = given.astype(np.int64), by_scheme[rounding].astype(np.int64)
     wrong = got != due
     furthest = int(np.abs(got - due).max()) if got.size else 0
     displacement = _displacement(found, got, due, vector.output, rounding) if wrong.any() else 0.0
-    ties, ties_by = _ties(found, got, vector.output)
+    ties, ties_by = _ties(found, got, vector.output, by_scheme)
     outcome, why = Outcome.PASS, None
     if displacement > criteria.allowed(vector.operator) or furthest > criteria.lsb:
         outcome = Outcome.INEXACT if furthest <= criteria.lsb else Outcome.MISMATCH
@@ -62,7 +63,7 @@ def compare(
         displacement=displacement,
         ties=ties,
         ties_by=ties_by,
-        schemes=[str(one) for one in schemes(found) if np.array_equal(levels(found, vector.output, one), got)],
+        schemes=[str(one) for one in schemes(found) if np.array_equal(by_scheme[one], got)],
     )
 
 
@@ -109,8 +110,10 @@ def _displacement(found: Sums, got: Array, due: Array, grid: Grid, rounding: Rou
     return float(beyond.max())
 
 
-def _ties(found: Sums, got: Array, grid: Grid) -> tuple[int, dict[str, int]]:
-    """Count the results halfway between two levels, and those that each scheme explains."""
+def _ties(
+    found: Sums, got: Array, grid: Grid, by_scheme: Mapping[Rounding | Multiplier, Array]
+) -> tuple[int, dict[str, int]]:
+    """Count the results halfway between two levels, and those that each scheme explains, by what it gives."""
     halves = [unit / grid.scale * 2 for unit in found.units]
     if any(half.denominator >= 2**24 for half in halves):
         return 0, {}  # no whole number of such units lies halfway
@@ -120,10 +123,10 @@ def _ties(found: Sums, got: Array, grid: Grid) -> tuple[int, dict[str, int]]:
         for row, half in zip(rows, halves, strict=True)
     ]
     tied = found.arranged(np.stack(is_tie))
-    inside = (due := levels(found, grid, Rounding.FLOOR).astype(np.int64)) >= grid.low
+    inside = (due := by_scheme[Rounding.FLOOR].astype(np.int64)) >= grid.low
     tied &= inside & (due < grid.high) & ((steps := _steps(found, grid) + grid.zero_point) > grid.low)
     tied &= steps < grid.high
     if not tied.any():
         return 0, {}
-    by = {str(one): int((levels(found, grid, one)[tied] == got[tied]).sum()) for one in NEAREST}
+    by = {str(one): int((by_scheme[one][tied] == got[tied]).sum()) for one in NEAREST}
     return int(tied.sum()), by

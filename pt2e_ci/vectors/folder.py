@@ -17,8 +17,9 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pt2e_ci.errors import InputError, one_line
-from pt2e_ci.exact.schemes import Multiplier, Rounding
+from pt2e_ci.exact.schemes import SCHEMES
 from pt2e_ci.files import read_text, write_whole
+from pt2e_ci.record.records import Digest
 from pt2e_ci.vectors.arithmetic import OPERATORS, levels, schemes, sums
 from pt2e_ci.vectors.vector import Grid, Operand, Vector, Weight
 
@@ -36,7 +37,6 @@ _LARGEST = 2**28
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
 _File = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}\.npy$")]
 _Rational = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,59}/[1-9][0-9]{0,59}$")]
-_Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Dtype = Literal["int8", "uint8", "int16", "int32"]
 _Level = Annotated[int, Meta(ge=-(2**15), le=2**16 - 1)]
 _Whole = Annotated[int, Meta(ge=-1024, le=1024)]
@@ -52,7 +52,7 @@ class Stored(_Record, frozen=True, kw_only=True):
     file: _File
     dtype: _Dtype
     shape: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=8)]
-    sha256: _Digest
+    sha256: Digest
 
 
 class GridRecord(_Record, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     """What the folder holds."""
 
     version: int
-    digest: _Digest
+    digest: Digest
     vectors: list[VectorRecord]
 
 
@@ -156,7 +156,7 @@ def stored(folder: Path, record: Stored) -> Array:
     """
     path = folder / record.file
     data = _bytes(path)
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != record.sha256:
+    if _sha256(data) != record.sha256:
         raise InputError(f"{path}: is not what was written: write the vectors anew")
     return array_in(path, data, tuple(record.shape), (record.dtype,))
 
@@ -212,10 +212,13 @@ def _record(vector: Vector, files: dict[str, bytes]) -> VectorRecord:
     found, name = sums(vector), vector.name
     exact: dict[str, Stored] = {}
     for scheme in schemes(found):
-        made = _store({}, f"{name}.{scheme}", levels(found, vector.output, scheme))
+        own: dict[str, bytes] = {}
+        made = _store(own, f"{name}.{scheme}", levels(found, vector.output, scheme))
         # Schemes that give the same share a file.
         same = next((one for one in exact.values() if one.sha256 == made.sha256), None)
-        exact[scheme] = same or _store(files, f"{name}.{scheme}", levels(found, vector.output, scheme))
+        if same is None:
+            files.update(own)
+        exact[scheme] = same or made
     return VectorRecord(
         name=name,
         operator=vector.operator,
@@ -237,15 +240,13 @@ def _store(files: dict[str, bytes], name: str, array: Array) -> Stored:
     np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     files[f"{name}.npy"] = data = file.getvalue()
     dtype: Any = array.dtype.name
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return Stored(file=f"{name}.npy", dtype=dtype, shape=[*array.shape], sha256=digest)
+    return Stored(file=f"{name}.npy", dtype=dtype, shape=[*array.shape], sha256=_sha256(data))
 
 
 def _vector(folder: Path, record: VectorRecord) -> Vector:
     if record.operator not in OPERATORS:
         raise InputError(f"{folder / MANIFEST}: {record.name} is of the operator {record.operator!r}, which is unknown")
-    known = {*Rounding, *Multiplier}
-    if strange := next((scheme for scheme in record.exact if scheme not in known), None):
+    if strange := next((scheme for scheme in record.exact if scheme not in SCHEMES), None):
         raise InputError(f"{folder / MANIFEST}: {record.name} has the rounding {strange!r}, which is unknown")
     operands = tuple(_operand(folder, one) for one in record.operands)
     weight = None if record.weight is None else _weight(folder, record.weight)
@@ -255,7 +256,7 @@ def _vector(folder: Path, record: VectorRecord) -> Vector:
     try:
         found = sums(vector)
         same = all(
-            np.array_equal(levels(found, output, _scheme(name)), stored(folder, one))
+            np.array_equal(levels(found, output, SCHEMES[name]), stored(folder, one))
             for name, one in record.exact.items()
         )
     except InputError:
@@ -283,10 +284,6 @@ def _weight_record(name: str, weight: Weight, files: dict[str, bytes]) -> Weight
     return WeightRecord(levels=levels, scales=[_text(scale) for scale in weight.scales])
 
 
-def _scheme(name: str) -> Rounding | Multiplier:
-    return Rounding(name) if name in {*Rounding} else Multiplier(name)
-
-
 def _grid(record: GridRecord) -> Grid:
     info = np.iinfo(record.dtype)
     if not info.min <= record.low <= record.high <= info.max:
@@ -304,5 +301,8 @@ def _text(number: Fraction) -> str:
 
 
 def _digest(records: Sequence[VectorRecord]) -> str:
-    data = msgspec.json.encode(records, order="sorted")
+    return _sha256(msgspec.json.encode(records, order="sorted"))
+
+
+def _sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
