@@ -323,8 +323,25 @@ def test_action_refuses_what_is_no_cell(tmp_path, torch):
     assert "2.13" in line
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_action_runs_the_sessions_with_the_callers_package(tmp_path, code):
+OWN = {"QUANTIZER": "mine:q", "CASES": "mine:c", "CRITERIA": "mine:k", "MODEL": "net.py:model", "REQUIRE": "qnnpack"}
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "expected"),
+    [
+        (0, {"REQUIRE": "qnnpack"}, ["--require", "qnnpack", "--representation", "mine:f"]),
+        (1, {"REQUIRE": "qnnpack"}, ["--require", "qnnpack", "--representation", "mine:f"]),
+        # A model is not skipped, so nothing is required.
+        (
+            1,
+            OWN,
+            ["--representation", "mine:f", "--quantizer", "mine:q"]
+            + ["--cases", "mine:c", "--criteria", "mine:k", "--model", "net.py:model"],
+        ),
+    ],
+    ids=["green", "red", "own model"],
+)
+def test_action_runs_the_sessions_with_what_the_caller_gives(tmp_path, code, more, expected):
     """And ends as they do, with the page made also of what is red."""
     workspace = tmp_path / "my checkout"
     workspace.mkdir()
@@ -342,8 +359,8 @@ def test_action_runs_the_sessions_with_the_callers_package(tmp_path, code):
     inputs = {
         "PACKAGE": ".[test] numpy",
         "REPRESENTATION": "mine:f",
-        "REQUIRE": "qnnpack",
         "ARGUMENTS": "conv2d\nadd -x",
+        **more,
     }
     given = {"SUITE": "/suite", "SESSIONS": "test-2.4 test-2.13", "GITHUB_WORKSPACE": str(workspace)}
     done = step(1, tmp_path, PATH=f"{tools}:{os.environ['PATH']}", **inputs, **given)
@@ -352,7 +369,7 @@ def test_action_runs_the_sessions_with_the_callers_package(tmp_path, code):
     assert shlex.split(package) == [f"{workspace}/.[test]", "numpy"]
     assert arguments == [
         "-f", "/suite/noxfile.py", "-s", "test-2.4", "test-2.13", "--", "conv2d", "add", "-x",
-        "--require", "qnnpack", "--representation", "mine:f", f"--report={workspace}/reports/",
+        *expected, f"--report={workspace}/reports/",
     ]  # fmt: skip
     reports = f"{workspace}/reports"
     assert (tmp_path / "views").read_text().splitlines() == [
