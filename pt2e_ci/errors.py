@@ -68,3 +68,16 @@ def death_reason(code: int | None) -> str:
         except ValueError:
             return f"the process was ended by signal {-code}"
     return f"the process exited with {code}"
+
+
+def need_numpy() -> None:
+    """Refuse to go on without numpy.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        raise InputError("vectors and engines need numpy: pip install 'pt2e-ci[vectors]'") from None

@@ -183,7 +183,8 @@ def test_report_is_read_again_and_others_are_refused(fake, tmp_path):
 
 
 def command(*arguments, cwd=ROOT):
-    line = [sys.executable, "-m", "pt2e_ci", "engines", *map(str, arguments)]
+    named = arguments[:1] == ("reduce",)
+    line = [sys.executable, "-m", "pt2e_ci", *(() if named else ("engines",)), *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=cwd)
 
 
@@ -262,3 +263,151 @@ def test_what_a_lowering_leaves_in_float_is_said():
 def test_report_fits_what_is_written(fake):
     made = report(run("fake_engine:DIES", FEW)[1])
     assert json.loads(msgspec.json.encode(made))["results"][1]["outcome"] == "crash"
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.head = nn.Linear(8, 5)
+        nn.init.zeros_(self.head.bias)  # a whole number of accumulators, and upstream's linear cannot do without one
+
+    def forward(self, x):
+        y = torch.relu(self.conv(x))
+        y = self.depthwise(y) + y
+        return self.head(y.mean([2, 3]))
+
+torch.manual_seed(0)
+model, inputs = Net().eval(), (torch.randn(2, 3, 8, 8),)
+"""
+
+DEVICE = '''
+import torch
+from pt2e_ci.engines.lowered import QDQ
+from pt2e_ci.engines.runtime import NotTakenError, Ran
+
+
+class Device:
+    """The Q/DQ program's own kernels, but for what `does` makes of some operators."""
+
+    def __init__(self, **does):
+        self.does = does
+
+    def version(self):
+        return "device 1.0"
+
+    def run(self, vector):
+        made = QDQ.run(vector)
+        return self.does.get(vector.operator, lambda made: made)(made)
+
+
+def refused(made):
+    raise NotTakenError("no such kernel")
+
+
+def one_more(made):
+    return Ran((made.levels.astype("int16") + 1).clip(-128, 127).astype("int8"), "one more")
+
+
+def last_is_off(made):
+    levels = made.levels.copy()
+    levels[-1, -1, -1, -1] ^= 8
+    return Ran(levels, "last")
+
+
+SAME, MORE = Device(), Device(conv2d=one_more)
+LAST = Device(conv2d=last_is_off)
+SOME = Device(linear=refused, add=lambda made: Ran(made.levels, "Add", "Add"))
+FEW = Device(conv2d=one_more, add=one_more, mean=one_more)
+'''
+
+
+@pytest.fixture
+def net(tmp_path, monkeypatch):
+    """A file with a model, and a module of devices that can be imported here and in other processes."""
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "mydevice.py").write_text(DEVICE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path / "net.py"
+
+
+def departures_of(net, name):
+    from pt2e_ci import check
+    from pt2e_ci.checking.file import read_file
+
+    return check(**read_file(str(net)), engines=[f"mydevice:{name}"])
+
+
+def test_device_with_the_programs_own_kernels_parts_nowhere(net):
+    result = departures_of(net, "SAME")
+    found = [one.devices["mydevice:SAME"] for one in result.case.operators if one.verdict]
+    assert [(one.isolated, one.cumulative, one.why) for one in found] == [(0, 0, None)] * 5
+    assert "device    mydevice:SAME runs 5 of 5 operators, with the Q/DQ program's own levels" in str(result)
+
+
+def test_device_that_is_off_parts_alone_and_in_the_chain(net):
+    from pt2e_ci.views.explain import explain
+
+    result = departures_of(net, "MORE")
+    found = [(one.name, one.devices["mydevice:MORE"]) for one in result.case.operators if one.verdict]
+    assert [one.isolated for name, one in found if name == "conv2d"] == [1, 1]
+    assert all(one.isolated == 0 for name, one in found if name != "conv2d")
+    assert all(one.cumulative >= 1 for name, one in found)  # it goes on to what follows
+    text = explain(result.report, result.case)
+    assert "On mydevice:MORE, levels apart from the Q/DQ program's, alone and in the chain:" in text
+    assert "1 LSB alone, 1 LSB in the chain (one more)" in text
+    assert len(str(result).splitlines()) <= 10
+
+
+def test_what_a_device_does_not_run_on_integers_is_said_and_left_to_the_program(net):
+    result = departures_of(net, "SOME")
+    found = {one.name: one.devices["mydevice:SOME"] for one in result.case.operators if one.verdict}
+    assert (found["linear"].isolated, found["linear"].why) == (None, "no such kernel")
+    assert (found["add"].isolated, found["add"].why) == (None, "runs in float: Add")
+    assert (found["mean"].isolated, found["mean"].cumulative) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("engines", "says"),
+    [("onnx", "engines is a str"), (["onnxruntim"], "unknown engine"), (["nowhere:X"], "cannot be started")],
+)
+def test_engines_that_will_not_do_are_one_line(engines, says):
+    from torch import nn, zeros
+
+    from pt2e_ci import check
+
+    with pytest.raises(InputError, match=says) as raised:
+        check(nn.Linear(1, 1).eval(), (zeros(1, 1),), engines=engines)
+    assert "\n" not in str(raised.value)
+
+
+def test_reduced_to_one_element_of_one_operator(net, tmp_path):
+    """Of a batch of two, eight channels and sixteen places, the one element that is off."""
+    from pt2e_ci.vectors.folder import read
+
+    done = command("reduce", net, tmp_path / "least", "--engine", "mydevice:LAST")
+    assert (done.returncode, done.stderr) == (1, ""), done.stderr
+    assert done.stdout.startswith("mydevice:LAST is 8 LSB off after conv2d")
+    (vector,) = read(tmp_path / "least")[1]
+    assert vector.operands[0].levels.shape == (1, 3, 3, 3)
+    assert vector.weight.levels.shape == (1, 3, 3, 3)
+
+
+def test_reduced_to_a_row_where_none_is_off_by_so_much_alone(net, tmp_path):
+    from pt2e_ci.vectors.folder import read
+
+    done = command("reduce", net, tmp_path / "least", "--engine", "mydevice:FEW", "--lsb", "2")
+    assert (done.returncode, done.stderr) == (1, ""), done.stderr
+    assert len(read(tmp_path / "least")[1]) > 1
+
+
+def test_nothing_to_reduce(net, tmp_path):
+    done = command("reduce", net, tmp_path / "least", "--engine", "mydevice:SAME")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "least").exists()

@@ -335,8 +335,10 @@ OWN = {"QUANTIZER": "mine:q", "CASES": "mine:c", "CRITERIA": "mine:k", "MODEL": 
         (
             1,
             OWN,
-            ["--representation", "mine:f", "--quantizer", "mine:q"]
-            + ["--cases", "mine:c", "--criteria", "mine:k", "--model", "net.py:model"],
+            [
+                *("--representation", "mine:f", "--quantizer", "mine:q"),
+                *("--cases", "mine:c", "--criteria", "mine:k", "--model", "net.py:model"),
+            ],
         ),
     ],
     ids=["green", "red", "own model"],

@@ -78,6 +78,19 @@ def load_engines(path: Path = CELLS_FILE) -> tuple[Engine, ...]:
     return found
 
 
+def place_of_engine(name: str) -> str:
+    """Return where an engine is, as ``module:name``, by its name; of one's own as it is given.
+
+    Raises:
+        InputError: there is no such engine.
+
+    """
+    listed = {key: value for one in load_engines() for key, value in one.runs.items()}
+    if name not in listed and ":" not in name:
+        raise unknown("engine", name, listed)
+    return listed.get(name, name)
+
+
 def _engine(entry: Any, where: str) -> Engine:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: an engine is a table, written as [[engine]]")

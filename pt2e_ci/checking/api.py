@@ -30,14 +30,15 @@ from pt2e_ci.record.running import run_here
 from pt2e_ci.record.unchanged import result_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from torch import nn
     from torch.export import ExportedProgram
 
     from pt2e_ci.cells.cell import Cell
     from pt2e_ci.flow.homes import Home
-    from pt2e_ci.record.records import Case, Reason
+    from pt2e_ci.pipeline import Judged
+    from pt2e_ci.record.records import Case, Operator, Reason
 
 _FAMILY = "model"
 
@@ -54,6 +55,7 @@ def check(
     qat: bool = False,
     train: Callable[[GraphModule], Any] | None = None,
     known: Mapping[str, int] | None = None,
+    engines: Sequence[str] = (),
     name: str | None = None,
 ) -> Result:
     """Quantize a model by PT2E, make its reference program, and judge every operator of that for all its inputs.
@@ -75,6 +77,8 @@ def check(
         train: trains the prepared program, in place; by default it only sees the calibration.
         known: what is known to be wrong: how many operators (or 1) by the code of the reason. Any other count fails, a
             lower one too.
+        engines: devices that the quantized operators are run on beside, by the names that ``pt2e-ci engines`` has or
+            as ``module:name``: it is told where one would part from the Q/DQ program, and never judged.
         name: what the model is called in the result; by default its class.
 
     Returns:
@@ -96,6 +100,7 @@ def check(
         qat=qat,
         train=train,
         known=known,
+        engines=engines,
         name=name,
     )
     return answer(asked)
@@ -219,7 +224,20 @@ def _judge(asked: Question, flow: Flow, reference: Reference | None, on_error: C
     record = record_of(judged, asked.name, _FAMILY, clock)
     if record.reason is not None and record.reason.code == "PQ040":
         raise InputError(record.reason.text)
-    return replace(record, notes=[*record.notes, *notes])
+    return replace(record, notes=[*record.notes, *notes], operators=_on_devices(record, judged, asked))
+
+
+def _on_devices(record: Case, judged: Judged, asked: Question) -> list[Operator]:
+    """Add to the operators of a record where devices would part from the Q/DQ program."""
+    if not asked.engines:
+        return record.operators
+    from pt2e_ci.checking.devices import departures  # which needs numpy
+
+    found = {name: departures(judged.judgement.reading, asked.calls[0], name) for name in asked.engines}
+    return [
+        replace(one, devices={name: apart[one.node] for name, apart in found.items() if one.node in apart})
+        for one in record.operators
+    ]
 
 
 def _converted(asked: Question, flow: Flow) -> Generator[Stage, None, Converted]:

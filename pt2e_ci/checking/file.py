@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("model", "inputs", "quantizer", "representation", "criteria", "calibration"),
-    *("dynamic_shapes", "qat", "train", "known"),
+    *("dynamic_shapes", "qat", "train", "known", "engines"),
 )
 """What a file may give, as `check` takes it."""
 

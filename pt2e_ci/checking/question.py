@@ -14,8 +14,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pt2e_ci.cells.capabilities import exports_dynamic_shapes
+from pt2e_ci.cells.engines import place_of_engine
 from pt2e_ci.checking.inputs import Call, by_position, calls_of, check_calls
-from pt2e_ci.errors import InputError, kind_of_value
+from pt2e_ci.errors import InputError, kind_of_value, need_numpy
 from pt2e_ci.flow.capture import captures_programs
 from pt2e_ci.flow.quantizers import quantizer_of
 from pt2e_ci.flow.representation import load_representation
@@ -46,6 +47,7 @@ class Question:
         dynamic_shapes: as `torch.export.export` takes them.
         training: trains a prepared program, for quantization-aware training; None without.
         known: how often each reason is known, by code.
+        engines: the devices that it is run on beside, by name.
 
     """
 
@@ -60,6 +62,7 @@ class Question:
     dynamic_shapes: Any = None
     training: Callable[[GraphModule], Any] | None = None
     known: Mapping[str, int] = field(default_factory=dict)
+    engines: tuple[str, ...] = ()
 
 
 def question(
@@ -74,6 +77,7 @@ def question(
     qat: bool = False,
     train: Any = None,
     known: Any = None,
+    engines: Any = (),
     name: str | None = None,
 ) -> Question:
     """Return what is asked; see `pt2e_ci.check`.
@@ -108,6 +112,7 @@ def question(
         dynamic_shapes=dynamic_shapes,
         training=(train or _run_on(calibrating)) if qat else None,
         known=_known(known),
+        engines=_engines(engines),
     )
 
 
@@ -184,6 +189,18 @@ def _known(given: Any) -> Mapping[str, int]:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"known has {code}: {count!r}: give how many there are, 1 or more")
     return dict(given)
+
+
+def _engines(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        raise InputError(f"engines is {kind_of_value(given)}: give a list of names")
+    if given:
+        need_numpy()
+        from pt2e_ci.engines.running import Worker
+    for name in given:
+        with Worker(place_of_engine(name)):
+            pass  # one that cannot be started should not cost the time of all else
+    return tuple(dict.fromkeys(given))
 
 
 def _run_on(calls: Sequence[Call]) -> Callable[[GraphModule], None]:

@@ -20,7 +20,7 @@ from pt2e_ci import __version__, stops
 from pt2e_ci.cli.engines import engines, vectors
 from pt2e_ci.cli.github import github
 from pt2e_ci.cli.image import image
-from pt2e_ci.cli.models import check, explain, version_in
+from pt2e_ci.cli.models import check, explain, reduce, version_in
 from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.files import write_whole
 
@@ -417,6 +417,7 @@ def matrix(cells: tuple[str, ...], jobs: int | None, arguments: str, *, fresh: b
 
 main.add_command(check)
 main.add_command(explain)
+main.add_command(reduce)
 main.add_command(image)
 main.add_command(github)
 main.add_command(engines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pt2e_ci import stops
-from pt2e_ci.errors import InputError, unknown
+from pt2e_ci.errors import need_numpy, unknown
 
 if TYPE_CHECKING:
     from pt2e_ci.exact.schemes import Multiplier, Rounding
@@ -62,24 +62,22 @@ def run(name: str, folder: Path | None, reports: Path) -> None:
     Exits with 0 if all is right or known, 1 if not.
     """
     stops.listen()
-    _need_numpy()
-    from pt2e_ci.cells.engines import load_engines
+    need_numpy()
+    from pt2e_ci.cells.engines import place_of_engine
     from pt2e_ci.engines.running import run as run_on
     from pt2e_ci.record.engines import load_known, report_of, save
     from pt2e_ci.vectors.catalogue import catalogue
     from pt2e_ci.vectors.folder import digest_of, read
 
-    listed = {key: value for one in load_engines() for key, value in one.runs.items()}
-    if name not in listed and ":" not in name:
-        raise unknown("engine", name, listed)
+    where = place_of_engine(name)
     if folder is not None:
         manifest, vectors = read(folder)
         digest = manifest.digest
     else:
         vectors = catalogue()
         digest = digest_of(vectors)
-    package, results = run_on(listed.get(name, name), vectors)
-    known = load_known() if folder is None and name in listed else []
+    package, results = run_on(where, vectors)
+    known = load_known() if folder is None and name != where else []
     report = report_of(name.replace(":", "-"), package, digest, results, known)
     path = save(report, reports)
     red = report.unexpected(known)
@@ -106,7 +104,7 @@ def write(folder: Path, file: str | None) -> None:
 
     FILE is as `pt2e-ci check` takes it, and needs torch; the package's own vectors need numpy alone.
     """
-    _need_numpy()
+    need_numpy()
     from pt2e_ci.vectors import folder as folders
 
     if file is None:
@@ -135,7 +133,7 @@ def compare(folder: Path, outputs: Path, rounding: str) -> None:
 
     Exits with 0 if all is right, 1 if not, 2 for input that will not do.
     """
-    _need_numpy()
+    need_numpy()
     from rich.console import Console
 
     from pt2e_ci.record.engines import EngineReport
@@ -163,10 +161,3 @@ def _scheme(name: str) -> Rounding | Multiplier:
     if name not in SCHEMES:
         raise unknown("rounding scheme", name, SCHEMES)
     return SCHEMES[name]
-
-
-def _need_numpy() -> None:
-    try:
-        import numpy  # noqa: F401
-    except ImportError:
-        raise InputError("vectors need numpy: pip install 'pt2e-ci[vectors]'") from None

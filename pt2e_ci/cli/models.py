@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pt2e_ci import stops
-from pt2e_ci.errors import InputError, unknown
+from pt2e_ci.errors import InputError, need_numpy, unknown
 
 if TYPE_CHECKING:
     from pt2e_ci.checking.result import Result
@@ -30,6 +30,7 @@ _REPORTS = Path("reports")
 @click.option("--quantizer", metavar="MODULE:NAME", help="A quantizer, or an entry point's name (XNNPACK's).")
 @click.option("--representation", metavar="MODULE:NAME", help="What makes reference programs (upstream's).")
 @click.option("--criteria", metavar="MODULE:NAME", help="What the program is held to.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="A device to run it on beside; repeatable.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -40,6 +41,7 @@ def check(
     file: str,
     torch: str | None,
     extras: tuple[str, ...],
+    engines: tuple[str, ...],
     report: str | None,
     *,
     with_traceback: bool,
@@ -48,25 +50,27 @@ def check(
     """Say of your own model whether it is integer and right for every input, and if not, where and why.
 
     FILE is Python. It gives `model` and `inputs` (values, or functions that make them), and may give `quantizer`,
-    `representation`, `criteria`, `calibration`, `dynamic_shapes`, `qat`, `train` and `known`, as `pt2e_ci.check` takes
-    them. NAME is what it calls the model, if not `model`.
+    `representation`, `criteria`, `calibration`, `dynamic_shapes`, `qat`, `train`, `known` and `engines`, as
+    `pt2e_ci.check` takes them. NAME is what it calls the model, if not `model`.
 
     Exits with 0 if the model is right, or wrong in just what is known; 1 if not; 2 for input that will not do; 130 or
     143 if it was stopped.
     """
     stops.listen()
-    named = {key: value for key, value in doors.items() if value is not None}
+    named: dict[str, Any] = {key: value for key, value in doors.items() if value is not None}
     if torch is not None:
         from pt2e_ci.cells.cell import names_in
         from pt2e_ci.checking import elsewhere
 
         options = [f"--{key}={value}" for key, value in named.items()]
+        options += [f"--engine={name}" for name in engines]
         options += [f"--report={report}"] if report else []
         options += ["--traceback"] if with_traceback else []
         say = lambda text: click.echo(f"pt2e-ci: {text}", err=True)  # noqa: E731 - it is handed on
         sys.exit(elsewhere.run(names_in(torch, "--torch"), [file, *options], extras, say))
     if extras:
         raise InputError("--with goes with --torch: install it in this environment otherwise")
+    named |= {"engines": engines} if engines else {}
     try:
         sys.exit(_check_here(file, named, report, with_traceback=with_traceback))
     except InputError:
@@ -106,6 +110,41 @@ def _lines(result: Result, place: Path) -> list[str]:
     from pt2e_ci.views.brief import brief
 
     return brief(result.report, result.case, str(place))
+
+
+@click.command()
+@click.argument("file", metavar="FILE[:NAME]")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--engine", metavar="NAME", required=True, help="The device that is off.")
+@click.option(
+    "--lsb", type=click.IntRange(min=1), default=1, help="From how many LSB levels count as off.", show_default=True
+)
+def reduce(file: str, folder: Path, engine: str, lsb: int) -> None:
+    """Write the smallest part of a model on which a device is off into DIR, as vectors.
+
+    FILE is as `pt2e-ci check` takes it. It is one operator, on as few levels as still show it; or, if none is off by so
+    much alone, the shortest row of operators up to the first that is.
+
+    Exits with 0 if there is none, 1 if there is, 2 for input that will not do.
+    """
+    stops.listen()
+    need_numpy()
+    from pt2e_ci.cells.capabilities import quiet_torch
+
+    quiet_torch()
+    from pt2e_ci.checking.reducing import reduce as least_of
+    from pt2e_ci.vectors import folder as folders
+
+    found = least_of(file, engine, lsb)
+    if found is None:
+        click.echo(f"{engine} gives the Q/DQ program's own levels, or is less than {lsb} LSB off, on the first input")
+        return
+    folders.write(folder, found.vectors)
+    names = ", ".join(one.name for one in found.vectors)
+    place = f" ({found.source})" if found.source else ""
+    size = sum(one.levels.size for vector in found.vectors for one in vector.operands)
+    click.echo(f"{engine} is {found.lsb} LSB off after {names}{place}: {size} levels of operands in {folder}")
+    sys.exit(1)
 
 
 @click.command()

@@ -232,7 +232,7 @@ def _shape(vector: Vector, feeds: Sequence[Array], name: str) -> tuple[int, ...]
         return (*shape[:-1], feeds[1].shape[-1])
     if name == "cat":
         dim: Any = vector.options["dim"]
-        return tuple(size * (1 + (axis == dim)) for axis, size in enumerate(shape))
+        return tuple(sum(one.shape[dim] for one in feeds) if axis == dim else size for axis, size in enumerate(shape))
     if name == "mean":
         return (shape[0], 1, 1, shape[3])
     if name in ("conv2d", "depthwise", "max_pool2d", "avg_pool2d"):

@@ -181,7 +181,7 @@ _FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "mul": lambda options, a, b: a * b,
     "maximum": lambda options, a, b: torch.maximum(a, b),
     "minimum": lambda options, a, b: torch.minimum(a, b),
-    "cat": lambda options, a, b: torch.cat([a, b], options["dim"]),
+    "cat": lambda options, *given: torch.cat(given, options["dim"]),
     "requantize": lambda options, x: x,
     "relu": lambda options, x: F.relu(x),
     "hardtanh": lambda options, x: F.hardtanh(x, options["min_val"], options["max_val"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -49,15 +49,8 @@ def run(
         InputError: it cannot be started.
 
     """
-    worker = _Worker(where, seconds)
-    results = []
-    try:
-        for vector in vectors:
-            if worker.process is None:
-                worker.start()
-            results.append(_result(vector, worker.ask(vector), criteria, rounding))
-    finally:
-        worker.stop()
+    with Worker(where, seconds) as worker:
+        results = [_result(vector, worker.ask(vector), criteria, rounding) for vector in vectors]
     return worker.version, results
 
 
@@ -78,44 +71,64 @@ def _result(
     return compare(vector, given, criteria, rounding, answer.kernel)
 
 
-class _Worker:
-    """The process that an engine runs in, which is started again where it has ended."""
+class Worker:
+    """The process that an engine runs in, while the context lasts; it is started again where it has ended.
 
-    def __init__(self, where: str, seconds: float) -> None:
-        self.process: Any = None
+    Args:
+        where: the engine, as ``module:name``.
+        seconds: how long it may take for one vector, and to start.
+
+    """
+
+    def __init__(self, where: str, seconds: float = SECONDS) -> None:
         self.version = ""
         self._where, self._seconds = where, seconds
         self._context = multiprocessing.get_context("spawn")
+        self._process: Any = None
         self._connection: Any = None
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Start it.
 
         Raises:
             InputError: the engine cannot be loaded.
 
         """
-        self._connection, other = self._context.Pipe()
-        self.process = self._context.Process(target=_serve, args=(self._where, other), daemon=True)
-        self.process.start()
-        other.close()
-        found = self._receive()
-        if not isinstance(found, str):
-            self.stop()
-            raise InputError(f"the engine {self._where} cannot be started: {found[1]}")
-        self.version = found
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._stop()
 
     def ask(self, vector: Vector) -> Ran | tuple[Outcome, str]:
-        """Return what the engine makes of a vector, or how it ended."""
+        """Return what the engine makes of a vector, or how it ended.
+
+        Raises:
+            InputError: the engine had ended, and cannot be loaded once more.
+
+        """
+        if self._process is None:
+            self._start()
         self._connection.send(vector)
         return self._receive()
 
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.process = None
+    def _start(self) -> None:
+        self._connection, other = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(self._where, other), daemon=True)
+        self._process.start()
+        other.close()
+        found = self._receive()
+        if not isinstance(found, str):
+            self._stop()
+            raise InputError(f"the engine {self._where} cannot be started: {found[1]}")
+        self.version = found
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
 
     def _receive(self) -> Any:
         try:
@@ -123,9 +136,9 @@ class _Worker:
                 return self._connection.recv()
             ended = Outcome.TIMEOUT, f"still running after {self._seconds:g} s"
         except (EOFError, ConnectionError):
-            self.process.join()
-            ended = Outcome.CRASH, death_reason(self.process.exitcode)
-        self.stop()
+            self._process.join()
+            ended = Outcome.CRASH, death_reason(self._process.exitcode)
+        self._stop()
         return ended
 
 

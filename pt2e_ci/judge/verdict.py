@@ -370,6 +370,7 @@ def _operators(
         entry = _entry(one.name, own, node.name, quantized.get(own), observed.get(own))
         grid = one.quantize.grid
         numbers = {"qdq": measured.qdq.distance(), "reference": measured.distance(), "cost": pair.costs[0].get(node)}
+        numbers["through"] = measured.through.distance()
         known = {"evidence": _known(evidence.get(node), measured)}
         used = {"used": len(measured.used), "available": grid.high - grid.low + 1} if measured.used else {}
         found.append(

@@ -356,6 +356,23 @@ class Evidence(Record, frozen=True, kw_only=True):
         return self.kind is Kind.PROVED and not self.wrong
 
 
+class Departure(Record, frozen=True, kw_only=True):
+    """How far a device's levels are from the Q/DQ program's own, in LSB, at most.
+
+    Attributes:
+        kernel: what ran, as the engine names it.
+        isolated: on the operands that the operator had in the Q/DQ program; None where the engine did not run it.
+        cumulative: on what the device itself gave before.
+        why: why it was not run, or not on integers.
+
+    """
+
+    kernel: str | None = None
+    isolated: Count | None = None
+    cumulative: Count | None = None
+    why: str | None = None
+
+
 class Operator(Record, frozen=True, kw_only=True):
     """A quantized operator of the Q/DQ program.
 
@@ -369,6 +386,7 @@ class Operator(Record, frozen=True, kw_only=True):
         qdq: how far its levels in the Q/DQ program are from what its own operands should have given.
         reference: the same in the reference program; None where its levels were not found there. Of a result that is
             not quantized, in units of what one level of its operands changes.
+        through: how far they are from those of a program that is exact from its input on; it is told and not judged.
         verdict: what it computes with in the reference program; None where the quantizer did not mark it.
         why: what computes in float, cannot be seen, or is missing.
         arithmetic: what its accumulator becomes levels in: ``integer``, or the narrowest float dtype on the way.
@@ -377,6 +395,7 @@ class Operator(Record, frozen=True, kw_only=True):
         used: how many of its levels occurred.
         available: how many there are.
         evidence: how well what is said of it is known; None in a report of before.
+        devices: by engine, where a device would part from the Q/DQ program.
 
     """
 
@@ -388,6 +407,7 @@ class Operator(Record, frozen=True, kw_only=True):
     annotated: bool | None = None
     qdq: Distance | None = None
     reference: Distance | None = None
+    through: Distance | None = None
     verdict: Verdict | None = None
     why: str | None = None
     arithmetic: str | None = None
@@ -396,6 +416,7 @@ class Operator(Record, frozen=True, kw_only=True):
     used: Count | None = None
     available: Count | None = None
     evidence: Evidence | None = None
+    devices: dict[str, Departure] = {}
 
 
 class Unquantized(Record, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from pt2e_ci.record.records import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pt2e_ci.record.records import Case, Evidence, Operator, Reason, Unquantized
+    from pt2e_ci.record.records import Case, Departure, Evidence, Operator, Reason, Unquantized
     from pt2e_ci.record.report import Report
 
 _LINES = 10
@@ -22,6 +22,7 @@ _COLUMNS = 140
 _KNOWN = {Kind.PARTLY: "in part", Kind.TESTED: "on samples alone", Kind.REFUTED: "refuted"}
 _STATES = {Outcome.FLOAT: "in float", Outcome.INEXACT: "inexact", Outcome.MISMATCH: "wrong"}
 _LISTED = 6
+_DEVICES = 2
 # What is said of an operator is how far it is off.
 _OFF = ("PQ023", "PQ031", "PQ036")
 _WORD = 8
@@ -110,7 +111,7 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     """
     found = causes(case)
     head = [_verdict(report, case)]
-    tail = [*_proved(case), *_inventory(case), *_next(case, found, saved)]
+    tail = [*_proved(case), *_devices(case), *_inventory(case), *_next(case, found, saved)]
     if found:
         tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy}")
     elif case.reason and case.reason.code != "PQ053":  # the last lines say that better
@@ -174,6 +175,27 @@ def _proved(case: Case) -> Iterator[str]:
     others = [f"{kinds[kind]} {_KNOWN[kind]}" for kind in _KNOWN if kinds[kind]]
     note = f"; {', '.join(others)}" if others else ""
     yield f"proved    {kinds[Kind.PROVED]} of {len(known)} quantized operators are right for every input{note}"
+
+
+def _devices(case: Case) -> Iterator[str]:
+    """Say of each device where it would part from the Q/DQ program."""
+    names = dict.fromkeys(name for one in case.operators for name in one.devices)
+    for name in [*names][:_DEVICES]:  # `explain` has the others
+        found = [(one, one.devices[name]) for one in case.operators if name in one.devices]
+        ran = [(one, apart) for one, apart in found if apart.isolated is not None]
+        said = f"device    {name} runs {len(ran)} of {len(found)} operators"
+        off = [one for one, apart in ran if apart.isolated]
+        if off:
+            alone, chain = (max(size or 0 for size in sizes) for sizes in zip(*_apart(ran), strict=True))
+            named = [text for text in (off[0].name, off[0].module, off[0].source and f"({off[0].source})") if text]
+            said += f", {len(off)} off by up to {alone} LSB alone, {chain} LSB in the chain, first {' '.join(named)}"
+        elif ran:
+            said += ", with the Q/DQ program's own levels"
+        yield said
+
+
+def _apart(ran: Sequence[tuple[Operator, Departure]]) -> Iterator[tuple[int | None, int | None]]:
+    return ((apart.isolated, apart.cumulative) for _, apart in ran)
 
 
 def _inventory(case: Case) -> Iterator[str]:

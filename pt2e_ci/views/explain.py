@@ -34,7 +34,8 @@ def explain(report: Report, case: Case) -> str:
     if case.known:
         lines.append(f"  {case.known.reason} ({case.known.link})")
     lines += [f"  {note.text}{f' ({note.code})' if note.code else ''}" for note in case.notes]
-    for part in (_structure(report, case), _evidence(case), _inventory(case), _numbers(case), _programs(case)):
+    parts = (_structure(report, case), _evidence(case), _inventory(case), _numbers(case), _devices(case))
+    for part in (*parts, _programs(case)):
         lines += part
     again = ["", f"To see it again: {case.command}"] if case.command else []
     return "\n".join([*lines, *again]) + "\n"
@@ -187,6 +188,18 @@ def _inventory(case: Case) -> Iterator[str]:
                 yield f"With {among} among the inputs, {share:.0%} of the levels of {operator.name}{where} are others."
         if operator.used == 1:
             yield f"{operator.name}{_places(operator, operator.levels or '')} uses 1 level of {operator.available}."
+
+
+def _devices(case: Case) -> Iterator[str]:
+    """Say where devices would part from the Q/DQ program."""
+    for name in dict.fromkeys(name for one in case.operators for name in one.devices):
+        yield ""
+        yield f"On {name}, levels apart from the Q/DQ program's, alone and in the chain:"
+        for one in case.operators:
+            found = one.devices.get(name)
+            if found is not None:
+                numbers = f"{found.isolated} LSB alone, {found.cumulative} LSB in the chain ({found.kernel})"
+                yield f"  {one.name}{_places(one, one.node)}: {found.why or numbers}"
 
 
 def _places(operator: Operator | Unquantized | None, *others: str) -> str:
