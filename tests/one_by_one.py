@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+import mpmath
 import torch
 from torch.fx import Interpreter
 
@@ -170,11 +171,102 @@ def windows(x, kernel, stride, padding, function, dilation=1, ceil_mode=False):
     return Array.made((*x.shape[:2], *sizes), one)
 
 
+def conv1d(x, weight, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1):
+    x, weight = (Array((*one.shape[:2], 1, one.shape[2]), one.values) for one in (x, weight))
+    found = conv2d(x, weight, bias, (1, *stride), (0, *padding), (1, *dilation), groups)
+    return Array((*found.shape[:2], found.shape[3]), found.values)
+
+
+def conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), *_):
+    kernel = weight.shape[2:]
+    sizes = [(x.shape[axis + 2] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in range(3)]
+
+    def one(n, channel, *place):
+        total = Fraction(0) if bias is None else Fraction(float(bias[channel]))
+        for k, *at in itertools.product(range(weight.shape[1]), *map(range, kernel)):
+            index = [place[axis] * stride[axis] - padding[axis] + at[axis] for axis in range(3)]
+            if all(0 <= index[axis] < x.shape[axis + 2] for axis in range(3)):
+                total += x.at(n, k, *index) * weight.at(channel, k, *at)
+        return total
+
+    return Array.made((x.shape[0], weight.shape[0], *sizes), one)
+
+
+def conv_transpose2d(x, weight, bias=None, stride=(1, 1), padding=(0, 0), *_):
+    """Each number of the input is added to a window of the result, times the kernel."""
+    kernel = weight.shape[2:]
+    sizes = [(x.shape[axis + 2] - 1) * stride[axis] - 2 * padding[axis] + kernel[axis] for axis in (0, 1)]
+    sums = {}
+    for n, k, row, column in itertools.product(*map(range, x.shape)):
+        for channel, i, j in itertools.product(range(weight.shape[1]), *map(range, kernel)):
+            place = (n, channel, row * stride[0] - padding[0] + i, column * stride[1] - padding[1] + j)
+            sums[place] = sums.get(place, 0) + x.at(n, k, row, column) * weight.at(k, channel, i, j)
+    shape = (x.shape[0], weight.shape[1], *sizes)
+    return Array.made(shape, lambda *at: sums.get(at, 0) + (0 if bias is None else Fraction(float(bias[at[1]]))))
+
+
+def matmul(a, b):
+    def one(*index):
+        *batch, row, column = index
+        return sum(a.at(*batch, row, k) * b.at(*batch, k, column) for k in range(a.shape[-1]))
+
+    return Array.made((*a.shape[:-1], b.shape[-1]), one)
+
+
+def avg_pool1d(x, kernel, stride=(), padding=(0,), *_):
+    """Zeros that are padded count."""
+    (kernel,), (padding,) = kernel, padding
+    (stride,) = stride or (kernel,)
+    count = (x.shape[2] + 2 * padding - kernel) // stride + 1
+
+    def one(n, channel, place):
+        first = place * stride - padding
+        inside = [x.at(n, channel, at) for at in range(first, first + kernel) if 0 <= at < x.shape[2]]
+        return sum(inside) / Fraction(kernel)
+
+    return Array.made((*x.shape[:2], count), one)
+
+
+def adaptive_avg_pool1d(x, size):
+    found = adaptive_avg_pool2d(Array((*x.shape[:2], 1, x.shape[2]), x.values), (1, *size))
+    return Array((*x.shape[:2], *size), found.values)
+
+
+def total(x, dims, keepdim=False):
+    count = math.prod(x.shape[dim] for dim in dims)
+    return mean(x, dims, keepdim).each(lambda value: value * count)
+
+
+def stack(arrays, dim=0):
+    def grown(array):
+        return Array((*array.shape[:dim], 1, *array.shape[dim:]), array.values)
+
+    return cat([grown(array) for array in arrays], dim)
+
+
+def by_mpmath(function):
+    """Return a function of one number, to a multiple of 2^-100, as is declared; an infinity is 2^200."""
+
+    def one(value, *options):
+        with mpmath.workprec(500):
+            try:
+                found = function(mpmath.mpf(value.numerator) / value.denominator, *options)
+            except ZeroDivisionError:
+                return Fraction(2) ** 200
+            if mpmath.isinf(found):
+                return Fraction(2) ** 200 * int(mpmath.sign(found))
+            return Fraction(int(mpmath.nint(mpmath.ldexp(found, 100))), 2**100)
+
+    return lambda x, *options, **_: x.each(lambda value: one(value, *options))
+
+
 def max_pool2d(x, kernel, stride=(), padding=0, dilation=1, ceil_mode=False):
     return windows(x, kernel, stride, padding, max, dilation, ceil_mode)
 
 
-def avg_pool2d(x, kernel, stride=(), *_):
+def avg_pool2d(x, kernel, stride=(), padding=0, ceil_mode=False, *_):
+    if padding and not ceil_mode:  # zeros that are padded count
+        return windows(x, kernel, stride, padding, lambda values: sum(values) / Fraction(math.prod(pair(kernel))))
     return windows(x, kernel, stride, 0, lambda values: sum(values) / len(values))
 
 
@@ -241,6 +333,44 @@ OPERATORS = {
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "mean": mean,
     "cat": cat,
+    "stack": stack,
+    "sum": total,
+    "avg_pool1d": avg_pool1d,
+    "adaptive_avg_pool1d": adaptive_avg_pool1d,
+    "conv1d": conv1d,
+    "conv3d": conv3d,
+    "conv_transpose2d": conv_transpose2d,
+    "matmul": matmul,
+    "mm": matmul,
+    "bmm": matmul,
+    "sub": lambda x, y: broadcast(x, y, lambda a, b: a - b),
+    "rsub": lambda x, number: x.each(lambda value: Fraction(number) - value),
+    "div": lambda x, number: x.each(lambda value: value / Fraction(number)),
+    "maximum": lambda x, y: broadcast(x, y, max),
+    "minimum": lambda x, y: broadcast(x, y, min),
+    "clamp": lambda x, low, high: x.each(lambda value: max(min(value, Fraction(high)), Fraction(low))),
+    "relu6": lambda x: x.each(lambda value: max(min(value, Fraction(6)), Fraction(0))),
+    "neg": lambda x: x.each(lambda value: -value),
+    "abs": lambda x: x.each(abs),
+    "pow": lambda x, power: x.each(lambda value: value**power),
+    "leaky_relu": lambda x, slope=0.01: x.each(lambda value: value if value > 0 else Fraction(slope) * value),
+    "prelu": lambda x, slope: x.each(lambda value: value if value > 0 else Fraction(float(slope)) * value),
+    "hardsigmoid": lambda x: x.each(lambda value: max(min(value + 3, Fraction(6)), Fraction(0)) / 6),
+    "hardswish": lambda x: x.each(lambda value: value * max(min(value + 3, Fraction(6)), Fraction(0)) / 6),
+    "reciprocal": lambda x: x.each(lambda value: 1 / value if value else Fraction(2) ** 200),
+    "sigmoid": by_mpmath(lambda x: mpmath.exp(x) / (mpmath.exp(x) + 1)),
+    "tanh": by_mpmath(lambda x: (mpmath.exp(2 * x) - 1) / (mpmath.exp(2 * x) + 1)),
+    "silu": by_mpmath(lambda x: x * mpmath.exp(x) / (mpmath.exp(x) + 1)),
+    "gelu": by_mpmath(lambda x: x * mpmath.ncdf(x)),
+    "elu": by_mpmath(lambda x, alpha=1: x if x > 0 else alpha * (mpmath.exp(x) - 1)),
+    "softplus": by_mpmath(lambda x: mpmath.log(1 + mpmath.exp(x))),
+    "exp": by_mpmath(mpmath.exp),
+    "log": by_mpmath(lambda x: mpmath.log(x) if x else -mpmath.inf),
+    "sqrt": by_mpmath(lambda x: x ** mpmath.mpf("0.5")),
+    "rsqrt": by_mpmath(lambda x: 1 / x ** mpmath.mpf("0.5")),
+    "sin": by_mpmath(lambda x: mpmath.cos(x - mpmath.pi / 2)),
+    "cos": by_mpmath(lambda x: mpmath.sin(x + mpmath.pi / 2)),
+    "erf": by_mpmath(lambda x: 2 * mpmath.ncdf(x * mpmath.sqrt(2)) - 1),
     "clone": lambda x: x,
 }
 

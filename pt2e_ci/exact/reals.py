@@ -24,7 +24,8 @@ _LIMIT = 2**62  # integers stay below it, so that a sum of two fits into int64
 _LIMB = 2**24
 _MANTISSA = 53
 _UNIT = 2.0**-53
-_INFINITE = Fraction(2) ** 200
+INFINITE = Fraction(2) ** 200
+"""What an infinity counts as: beyond every clamp."""
 
 
 class NoExactFormError(Exception):
@@ -74,7 +75,7 @@ class Real:
         integers = (mantissas * 2.0**_MANTISSA).to(torch.int64)
         spare = _trailing_zeros(integers)  # 29 for float32
         integers, exponents = integers >> spare, exponents.to(torch.int64) + (spare - _MANTISSA)
-        terms = [Term(_INFINITE, infinite * values.sign().to(torch.int64))] if bool(infinite.any()) else []
+        terms = [Term(INFINITE, infinite * values.sign().to(torch.int64))] if bool(infinite.any()) else []
         # Values of near orders of magnitude share a term.
         spread = _LIMIT.bit_length() - 2 - (_MANTISSA - spare)
         left = integers != 0

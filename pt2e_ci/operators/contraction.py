@@ -38,9 +38,9 @@ def convolution(
     dilation: Sequence[int] | int = 1,
     groups: int = 1,
 ) -> Real:
-    """Cross-correlation over one or two spatial dimensions, zeros (the real number) beyond the edges."""
+    """Cross-correlation over one to three spatial dimensions, zeros (the real number) beyond the edges."""
     dimensions = len(weight.shape) - 2
-    function = F.conv1d if dimensions == 1 else F.conv2d
+    function = (F.conv1d, F.conv2d, F.conv3d)[dimensions - 1]
 
     def convolve(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return function(x, w, None, stride, padding, dilation, groups)
@@ -49,9 +49,33 @@ def convolution(
     return result if bias is None else result.plus(bias.map(lambda b: b.reshape(-1, *[1] * dimensions)))
 
 
+def conv_transpose2d(
+    input: Real,
+    weight: Real,
+    bias: Real | None = None,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int = 0,
+    output_padding: Sequence[int] | int = 0,
+    groups: int = 1,
+    dilation: Sequence[int] | int = 1,
+) -> Real:
+    """Transposed cross-correlation over two spatial dimensions."""
+
+    def convolve(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.conv_transpose2d(x, w, None, stride, padding, output_padding, groups, dilation)
+
+    result = product(input, weight, convolve, math.prod(weight.shape) // weight.shape[1])
+    return result if bias is None else result.plus(bias.map(lambda b: b.reshape(-1, 1, 1)))
+
+
 def matmul(self: Real, other: Real) -> Real:
     """``self @ other``."""
     return product(self, other, torch.matmul, self.shape[-1])
+
+
+def mm(self: Real, mat2: Real) -> Real:
+    """``self @ mat2``, of two matrices or two batches of them."""
+    return matmul(self, mat2)
 
 
 def linear_integers(builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None) -> Integers:
@@ -65,12 +89,38 @@ def conv2d_integers(
     builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
 ) -> Integers:
     """Convolve with a quantized weight. The zero point is subtracted already, so padding with 0 is right."""
-    padding = options.get("padding", (0, 0))
+    return _convolve(builder, input, weight, bias, aten.conv2d, 2, options)
+
+
+def conv1d_integers(
+    builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
+) -> Integers:
+    """Convolve in one dimension."""
+    return _convolve(builder, input, weight, bias, aten.conv1d, 1, options)
+
+
+def conv3d_integers(
+    builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
+) -> Integers:
+    """Convolve in three dimensions."""
+    return _convolve(builder, input, weight, bias, aten.conv3d, 3, options)
+
+
+def _convolve(
+    builder: Builder,
+    input: Any,
+    weight: Any,
+    bias: torch.Tensor | None,
+    packet: Any,
+    dimensions: int,
+    options: dict[str, Any],
+) -> Integers:
+    padding = options.get("padding", (0,) * dimensions)
     by_name = isinstance(padding, str)
-    target = aten.conv2d.padding if by_name else aten.conv2d.default
-    stride, dilation = ([*options.get(name, (1, 1))] for name in ("stride", "dilation"))
+    target = packet.padding if by_name else packet.default
+    stride, dilation = ([*options.get(name, (1,) * dimensions)] for name in ("stride", "dilation"))
     rest = (None, stride, padding if by_name else [*padding], dilation, options.get("groups", 1))
-    return _contract(builder, input, weight, bias, target, -3, *rest)
+    return _contract(builder, input, weight, bias, target, -1 - dimensions, *rest)
 
 
 def _contract(
@@ -116,6 +166,27 @@ def _contract_groups(builder: Builder, x: Any, weight: GroupedWeight, bias: torc
     return Integers(node, units, largest, -1, offsets, runtime=x.runtime)
 
 
+def conv_transpose2d_integers(
+    builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
+) -> Integers:
+    """Convolve, transposed, with a quantized weight of one scale."""
+    given = operand(builder, input)
+    if not isinstance(weight, Weight) or weight.axis is not None or isinstance(bias, Weight | Integers):
+        raise NoIntegerFormError
+    levels, groups = builder.weight_levels(weight), options.get("groups", 1)
+    names = ("stride", "padding", "output_padding", "groups", "dilation")
+    rest = [
+        options.get(name, default) for name, default in zip(names, ([1, 1], [0, 0], [0, 0], 1, [1, 1]), strict=True)
+    ]
+    rest = [[*one] if isinstance(one, list | tuple) else one for one in rest]
+    sums = builder.call(aten.conv_transpose2d.input, given.node, builder.constant(levels), None, *rest)
+    channels = levels.shape[1] * groups
+    unit = builder.product_unit(given.units[0], weight.scales[0])
+    offsets = (Fraction(0),) * channels if bias is None else builder.bias(bias, given, weight.scales * channels)
+    largest = given.largest * int(levels.abs().max()) * (levels.numel() // levels.shape[1])
+    return Integers(builder.accumulator(sums), (unit,) * channels, largest, -3, offsets)
+
+
 def matmul_integers(builder: Builder, self: Any, other: Any) -> Integers:
     """Multiply two matrices."""
     self, other = operand(builder, self), operand(builder, other)
@@ -124,20 +195,29 @@ def matmul_integers(builder: Builder, self: Any, other: Any) -> Integers:
     return Integers(node, (unit,), self.largest * other.largest * builder.shapes[0][-1])
 
 
+def mm_integers(builder: Builder, self: Any, mat2: Any) -> Integers:
+    """Multiply two matrices, or two batches of them."""
+    return matmul_integers(builder, self, mat2)
+
+
 _CONV: dict[str, Any] = {"family": "conv", "rule": Rule.CONTRACTION}
 _PRODUCT: dict[str, Any] = {"family": "linear", "rule": Rule.CONTRACTION}
 
 ROWS = (
     Row(("linear",), Kind.CONTRACTION, exact=linear, integer=linear_integers, **_PRODUCT),
     Row(("matmul",), Kind.CONTRACTION, exact=matmul, integer=matmul_integers, **_PRODUCT),
-    Row(("conv1d",), Kind.CONTRACTION, exact=convolution, **_CONV),
+    Row(("conv1d",), Kind.CONTRACTION, exact=convolution, integer=conv1d_integers, **_CONV),
     Row(("conv2d",), Kind.CONTRACTION, exact=convolution, integer=conv2d_integers, **_CONV),
-    *plain(Kind.CONTRACTION, "mm bmm _int_mm einsum", **_PRODUCT),
+    Row(("conv3d",), Kind.CONTRACTION, exact=convolution, integer=conv3d_integers, **_CONV),
+    Row(("conv_transpose2d",), Kind.CONTRACTION, exact=conv_transpose2d, integer=conv_transpose2d_integers, **_CONV),
+    Row(("mm",), Kind.CONTRACTION, exact=mm, integer=mm_integers, **_PRODUCT),
+    Row(("bmm",), Kind.CONTRACTION, exact=mm, integer=mm_integers, **_PRODUCT),
+    *plain(Kind.CONTRACTION, "_int_mm einsum", **_PRODUCT),
     *plain(Kind.CONTRACTION, "addmm baddbmm", operands=(1, 2), **_PRODUCT),
     *plain(Kind.CONTRACTION, "addmv", operands=(1, 2)),
     *plain(
         Kind.CONTRACTION,
-        "conv3d convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d",
+        "convolution _convolution conv_transpose1d conv_transpose3d",
         **_CONV,
     ),
     *plain(Kind.CONTRACTION, "dot mv bilinear scaled_dot_product_attention"),

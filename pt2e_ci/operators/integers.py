@@ -32,6 +32,7 @@ class Integers:
         offsets: what is added; as many as there are units.
         low, high: real numbers that the sum is clamped to.
         runtime: a scale that the units are still to be multiplied by, where the program works it out itself.
+        ends: the least and the largest integer, where they are known: those of levels.
 
     """
 
@@ -43,6 +44,7 @@ class Integers:
     low: Fraction | None = None
     high: Fraction | None = None
     runtime: Node | None = None
+    ends: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse integers that int64 may not hold."""

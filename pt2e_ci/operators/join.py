@@ -10,7 +10,7 @@ from pt2e_ci.exact.boundaries import common_unit
 from pt2e_ci.exact.reals import Real, Term
 from pt2e_ci.operators.integers import Integers, operand
 from pt2e_ci.operators.pointwise import in_units
-from pt2e_ci.operators.row import Kind, Row, Rule, plain
+from pt2e_ci.operators.row import Kind, Row, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,21 @@ def cat_integers(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Inte
     return Integers(node, (unit,), max(part.largest for part in parts))
 
 
+def stack(tensors: Sequence[Real], dim: int = 0) -> Real:
+    """Tensors one after another along a new dimension."""
+    return cat([one.map(lambda integers: integers.unsqueeze(dim)) for one in tensors], dim)
+
+
+def stack_integers(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Integers:
+    """Bring all operands to a common unit, and put them one after the other along a new dimension."""
+    values = [operand(builder, value) for value in tensors]
+    unit = common_unit([value.units[0] for value in values])
+    parts = [in_units(builder, value, unit) for value in values]
+    node = builder.call(aten.stack.default, [part.node for part in parts], dim)
+    return Integers(node, (unit,), max(part.largest for part in parts))
+
+
 ROWS = (
     Row(("cat", "concat", "concatenate"), Kind.JOIN, exact=cat, integer=cat_integers, rule=Rule.MOVEMENT),
-    *plain(Kind.JOIN, "stack"),
+    Row(("stack",), Kind.JOIN, exact=stack, integer=stack_integers, rule=Rule.MOVEMENT),
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 
 # What gives a view moves values, and torch's schemas say so (`rows.row_of`); these give a copy, or are Python's own.
-_COPIES = "clone flip roll repeat tile getitem"
+_COPIES = "clone flip roll repeat tile getitem index_select pixel_shuffle pixel_unshuffle channel_shuffle"
 
 ROWS = (
     *plain(Kind.NEUTRAL, _COPIES, moves=True, on_input_grid=True, rule=Rule.MOVEMENT),
-    *plain(Kind.NEUTRAL, "index index_select", on_input_grid=True, rule=Rule.MOVEMENT),
+    *plain(Kind.NEUTRAL, "index", on_input_grid=True, rule=Rule.MOVEMENT),
     *plain(Kind.NEUTRAL, "dropout lift_fresh_copy", leaves=True, on_input_grid=True),
     *plain(Kind.NEUTRAL, "to _to_copy", leaves=True, on_input_grid=True),
     *plain(Kind.NEUTRAL, "_assert_tensor_metadata", leaves=True),

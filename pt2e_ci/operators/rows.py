@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pt2e_ci.operators import contraction, join, movement, pointwise, table, window
+from pt2e_ci.operators import contraction, join, movement, pointwise, unary, window
 from pt2e_ci.operators.names import is_known, name_of
 from pt2e_ci.operators.row import Kind, Row
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROWS: tuple[Row, ...] = (
     *(*contraction.ROWS, *window.ROWS, *pointwise.ROWS),
-    *(*join.ROWS, *movement.ROWS, *table.ROWS),
+    *(*join.ROWS, *movement.ROWS, *unary.ROWS),
 )
 """All operators that are known by name."""
 

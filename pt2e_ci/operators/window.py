@@ -69,6 +69,34 @@ def mean(self: Real, dim: Sequence[int] | int | None = None, keepdim: bool = Fal
     return self.linear(lambda integers: integers.sum(dimensions, keepdim), count).times(Fraction(1, count))
 
 
+def total(self: Real, dim: Sequence[int] | int | None = None, keepdim: bool = False) -> Real:
+    """Return the sum over dimensions."""
+    dimensions = _dimensions(dim, len(self.shape))
+    count = math.prod(self.shape[dimension] for dimension in dimensions)
+    return self.linear(lambda integers: integers.sum(dimensions, keepdim), count)
+
+
+def avg_pool1d(
+    self: Real,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Real:
+    """Return the mean of each window of a row."""
+    window = ((1, *kernel_size), (1, *(stride or kernel_size)), (0, *padding))
+    rows = self.map(lambda integers: integers.unsqueeze(-2))
+    means = avg_pool2d(rows, *window, ceil_mode, count_include_pad)
+    return means.map(lambda integers: integers.squeeze(-2))
+
+
+def adaptive_avg_pool1d(self: Real, output_size: Sequence[int]) -> Real:
+    """Return the mean of each of the windows that a row is cut into."""
+    rows = self.map(lambda integers: integers.unsqueeze(-2))
+    return adaptive_avg_pool2d(rows, (1, *output_size)).map(lambda integers: integers.squeeze(-2))
+
+
 def max_pool2d_integers(builder: Builder, self: Any, *args: Any, **options: Any) -> Integers:
     """Take the largest integer of each window; a unit is positive, so that is the largest number."""
     self = operand(builder, self)
@@ -111,6 +139,43 @@ def mean_integers(builder: Builder, self: Any, dim: Any = None, keepdim: bool = 
     count = math.prod(shape[dimension] for dimension in dimensions)
     node = builder.call(aten.sum.dim_IntList, self.node, dimensions, keepdim)
     return Integers(node, (self.units[0] / builder.window_size(count),), self.largest * count)
+
+
+def total_integers(builder: Builder, self: Any, dim: Any = None, keepdim: bool = False) -> Integers:
+    """Add up over dimensions, or all."""
+    self = operand(builder, self)
+    shape = builder.shapes[0]
+    dimensions = _dimensions(dim, len(shape))
+    node = builder.call(aten.sum.dim_IntList, self.node, dimensions, keepdim)
+    return Integers(node, self.units, self.largest * math.prod(shape[dimension] for dimension in dimensions))
+
+
+def avg_pool1d_integers(
+    builder: Builder,
+    self: Any,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Integers:
+    """Add up each window of a row."""
+    given = operand(builder, self)
+    window = ([1, *kernel_size], [1, *(stride or kernel_size)], [0, *padding], ceil_mode)
+    rows = builder.call(aten.unsqueeze.default, given.node, -2)
+    sums = builder.call(aten.avg_pool2d.default, rows, *window, True, 1)
+    flat = builder.call(aten.squeeze.dim, sums, -2)
+    counts = window_sizes((1, builder.shapes[0][-1]), *window, count_include_pad, None)
+    return _means(builder, Integers(flat, given.units, given.largest * math.prod(kernel_size)), counts[0])
+
+
+def adaptive_avg_pool1d_integers(builder: Builder, self: Any, output_size: Any) -> Integers:
+    """Add up each window of a row, windows of several sizes brought to one."""
+    given = operand(builder, self)
+    columns = _windows(builder.shapes[0][-1], *output_size)
+    sums = builder.call(aten.matmul.default, given.node, builder.constant(columns.T.contiguous()))
+    counts = columns.sum(1)
+    return _means(builder, Integers(sums, given.units, given.largest * int(counts.max())), counts)
 
 
 def _means(builder: Builder, sums: Integers, counts: torch.Tensor) -> Integers:
@@ -191,10 +256,18 @@ ROWS = (
         rule=Rule.CONTRACTION,
     ),
     Row(("mean",), Kind.POOLING, exact=mean, integer=mean_integers, rule=Rule.CONTRACTION),
+    Row(("sum",), Kind.POOLING, exact=total, integer=total_integers, rule=Rule.CONTRACTION),
+    Row(("avg_pool1d",), Kind.POOLING, exact=avg_pool1d, integer=avg_pool1d_integers, rule=Rule.CONTRACTION),
+    Row(
+        ("adaptive_avg_pool1d",),
+        Kind.POOLING,
+        exact=adaptive_avg_pool1d,
+        integer=adaptive_avg_pool1d_integers,
+        rule=Rule.CONTRACTION,
+    ),
     *plain(
         Kind.POOLING,
-        """sum avg_pool1d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool3d _adaptive_avg_pool2d
-        _adaptive_avg_pool3d""",
+        "avg_pool3d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d",
         rule=Rule.CONTRACTION,
     ),
     *plain(

@@ -251,7 +251,7 @@ class Reading:
         """What computes, or was marked by the quantizer though it only compares, in order."""
         found = [item for item in self.items.values() if isinstance(item, Operation) and item.node in self.computed]
         found = [item for item in found if item.node.users]  # what gives nothing checks guards
-        return [item for item in found if _is_compute(item) or (item.kind is Kind.MASK and _is_marked(item.node))]
+        return [item for item in found if _is_compute(item) or (_may_be_marked(item) and _is_marked(item.node))]
 
     @cached_property
     def unquantized(self) -> list[QuantizedOperator]:
@@ -369,9 +369,10 @@ class Reading:
             item = self.items[node]
             if not isinstance(item, Operation) or node.op == "call_module" or item.kind is Kind.QDQ:
                 break
-            if item.kind is not Kind.NEUTRAL:
+            is_marked = _may_be_marked(item) and _is_marked(node)
+            if item.kind is not Kind.NEUTRAL or is_marked:
                 found = item
-            if item.kind not in (Kind.NEUTRAL, Kind.ACTIVATION) or not node.all_input_nodes:
+            if item.kind not in (Kind.NEUTRAL, Kind.ACTIVATION) or is_marked or not node.all_input_nodes:
                 break
             node = node.all_input_nodes[0]
         return found
@@ -385,6 +386,9 @@ class Reading:
         for name, value in item.arguments.items():
             nodes = [one for one in tree_flatten(value)[0] if isinstance(one, Node)]
             found = [self._operand(node) for node in nodes]
+            if nodes and self._is_number(value):
+                options[name] = value
+                continue
             in_float += [name] * (None in found and name != "bias")
             if name == "bias" and nodes:
                 constant = self.items[value]
@@ -408,6 +412,12 @@ class Reading:
         source = self.items[item.source]
         levels = source.tensor if isinstance(source, Constant) else None
         return Operand(item.source, item.grid, levels, is_moved=item.node is not node)
+
+    def _is_number(self, value: Any) -> bool:
+        """Tell whether an argument is a constant of one float, as a slope is."""
+        item = self.items.get(value) if isinstance(value, Node) else None
+        is_tensor = isinstance(item, Constant) and isinstance(item.tensor, torch.Tensor)
+        return is_tensor and item.tensor.is_floating_point() and item.tensor.numel() == 1  # type: ignore[union-attr]
 
     def _behind(self, node: Node) -> Item:
         """Return what gives a node's value, before it was only moved or cast."""
@@ -449,6 +459,12 @@ class Reading:
 def _is_compute(item: Operation) -> bool:
     """Tell whether an operation computes, and does not only move, cast, round or compare."""
     return item.kind in (Kind.CONTRACTION, Kind.POOLING, Kind.ELEMENTWISE, Kind.JOIN, Kind.ACTIVATION, Kind.OTHER)
+
+
+def _may_be_marked(item: Operation) -> bool:
+    """Tell whether an operation computes if a quantizer says so: a comparison, or what is a part of others as well."""
+    is_function = item.row is not None and item.row.exact is not None and not item.row.on_input_grid
+    return item.kind is Kind.MASK or (item.kind is Kind.NEUTRAL and is_function)
 
 
 def _is_marked(node: Node) -> bool:
