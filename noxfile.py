@@ -58,6 +58,12 @@ nox.manifest._normalize_arg = str  # type: ignore[assignment]
 TESTED_CELL = "2.13"
 """The cell whose torch the project's own tests run on."""
 
+OWN_QUANTIZERS = ("everything", "xnnpack", "xnnpack-per-channel", "x86-inductor", "arm-inductor")
+"""Those that torch and torchao have, which a cell's environment can run."""
+
+QUANTIZED = ("2.1", "2.4", "2.8", "2.10", "2.10-torchao", "2.13", "2.15")
+"""The cells that the table of quantizers is made of."""
+
 WITH = "PT2E_CI_WITH"
 """The variable that names what a cell's environment holds beside its lock: your package, with your representation."""
 
@@ -349,6 +355,38 @@ def _engine_environment(session: nox.Session, engine: Engine) -> str:
 
 
 @nox.session(default=False, python=False, venv_backend="none")
+def quantizers(session: nox.Session) -> None:
+    """Say what quantizers annotate: on the cells and in the environments named after --, 2.13, or all that matter."""
+    environments_ = {engine.name: engine for engine in load_engines() if engine.quantizers}
+    cells = {cell.name: cell for cell in CELLS}
+    asked = [*environments_, *QUANTIZED] if session.posargs == ["all"] else session.posargs or [TESTED_CELL]
+    red: list[str] = []
+    for name in asked:
+        if name not in environments_ | cells:
+            _stop(unknown("cell or environment of quantizers", name, [*environments_, *cells, "all"]))
+        if engine := environments_.get(name):
+            python, names = _engine_environment(session, engine), engine.quantizers
+        else:
+            python, names = _cell_environment(session, cells[name]), OWN_QUANTIZERS
+        try:
+            session.run(python, "-m", "pt2e_ci", "quantizers", "run", *names, external=True)
+        except nox.command.CommandFailed:  # it said what; the others are run all the same
+            red.append(name)
+    if red:
+        session.error(f"not all annotate what they are known to: {', '.join(red)}")
+
+
+def _cell_environment(session: nox.Session, cell: Cell) -> str:
+    """Return the interpreter of a cell's own session's environment, which is made if it is not there."""
+    try:
+        check_lock(cell, PROJECT["project"]["dependencies"])
+        folder = ROOT / ".nox" / cell.session.replace(".", "-")
+        return _made(session, cell, folder, [LOCKS / cell.name])
+    except InputError as error:
+        _stop(error)
+
+
+@nox.session(default=False, python=False, venv_backend="none")
 def canary(session: nox.Session) -> None:
     """Run the suite on torch's nightly build, in the environment of the newest cell; it may fail."""
     newest = next(cell for cell in reversed(CELLS) if cell.base is None)
@@ -360,12 +398,24 @@ def canary(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff, the Dockerfiles with hadolint, and the workflows without running them."""
+    """Check style with ruff, the Dockerfiles with hadolint, the workflows without running them, and build the docs."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
     session.run("hadolint", "Dockerfile", "tests/docker/act/Dockerfile")
     _lint_workflows(session)
+    _build_docs(session, session.create_tmp())
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the pages of docs/ into site/, beside what `pt2e-ci report --html site/results` makes."""
+    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    _build_docs(session, "site")
+
+
+def _build_docs(session: nox.Session, folder: str) -> None:
+    session.run("sphinx-build", "--quiet", "--fail-on-warning", "--builder", "html", "docs", folder)
 
 
 def _lint_workflows(session: nox.Session) -> None:

@@ -121,6 +121,14 @@ BAD_INPUT = {
         (["compare", "folder", "folder"], "folder/manifest.json: cannot be read"),
         (["write", "out", "none.py"], "none.py: no such file"),
     ],
+    "quantizers": [
+        (["--reports", "folder"], "no report of a quantizer there: run `nox -s quantizers`"),
+        (["run", "xnpack"], "unknown quantizer 'xnpack': did you mean 'xnnpack'?"),
+    ],
+    "reduce": [
+        (["none.py", "out", "--engine", "onnxruntime"], "none.py: no such file"),
+        (["none.py", "out", "--engine", "onnxruntme"], "none.py: no such file"),
+    ],
     "github": [(["verdict", "--needs", "{", "--reports", "."], "--needs is no JSON")],
     "image": [(["run", "--torch", "2.99"], "unknown cell '2.99'"), (["build", "--torch", ","], "--torch needs a name")],
 }

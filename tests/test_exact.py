@@ -62,11 +62,13 @@ def test_operators_on_operands_that_the_program_had():
 
 
 def test_operator_without_an_exact_form_is_named():
-    program = symbolic_trace(lambda x: ops.quantize_per_tensor.default(torch.tanh(x), 0.1, 0, -128, 127, torch.int8))
+    program = symbolic_trace(
+        lambda x: ops.quantize_per_tensor.default(torch.softmax(x, 0), 0.01, 0, -128, 127, torch.int8)
+    )
     x = torch.tensor([-2.0, 0.25, 3.0])
     exact = run_exactly(Reading(program), (x,), runtime={})
-    assert exact.approximated == ["tanh"]
-    assert exact.outputs[0].tolist() == torch.tanh(x.double()).div(0.1).round().tolist()
+    assert exact.approximated == ["softmax"]
+    assert exact.outputs[0].tolist() == torch.softmax(x.double(), 0).div(0.01).round().tolist()
 
 
 def test_parts_of_a_tensor():

@@ -176,7 +176,8 @@ def test_images_of_the_workflow_are_built_on_the_dockerfiles_base():
 
 
 def test_cap_on_tox_is_written_once():
-    texts = [path.read_text() for path in (ROOT / "pyproject.toml", ROOT / "README.md", *WORKFLOWS.glob("*.yml"))]
+    pages = (ROOT / "docs").glob("*.md")
+    texts = [path.read_text() for path in (ROOT / "pyproject.toml", *pages, *WORKFLOWS.glob("*.yml"))]
     assert sum(text.count("<4.67.14") for text in texts) == 1
 
 

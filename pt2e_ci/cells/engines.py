@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _KEYS: dict[str, type] = {
     **dict.fromkeys(("name", "cell"), str),
-    **dict.fromkeys(("requires", "platforms"), list),
+    **dict.fromkeys(("requires", "platforms", "quantizers"), list),
     **dict.fromkeys(("runs", "variables"), dict),
 }
 _MEANING: dict[type, str] = {str: "a string", list: "a list of strings", dict: "a table of strings"}
@@ -32,6 +32,7 @@ class Engine:
         cell: the cell whose lock it holds, too; None where it needs no torch.
         variables: of the process's environment.
         platforms: where it can be had, as ``linux_x86_64``; anywhere where none is named.
+        quantizers: what `nox -s quantizers` runs there, by the names of quantizers.toml.
 
     """
 
@@ -41,6 +42,7 @@ class Engine:
     cell: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
     platforms: tuple[str, ...] = ()
+    quantizers: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -21,6 +21,7 @@ from pt2e_ci.cli.engines import engines, vectors
 from pt2e_ci.cli.github import github
 from pt2e_ci.cli.image import image
 from pt2e_ci.cli.models import check, explain, reduce, version_in
+from pt2e_ci.cli.quantizers import quantizers
 from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.files import write_whole
 
@@ -422,3 +423,4 @@ main.add_command(image)
 main.add_command(github)
 main.add_command(engines)
 main.add_command(vectors)
+main.add_command(quantizers)

@@ -168,7 +168,9 @@ class IntegerRepresentation:
             return self.weight(weight) if isinstance(weight, Weight) else weight
         if grid.one:
             scale, point = grid.one
-            return replace(self.operand(levels, Fraction(scale), point), ends=(grid.low - point, grid.high - point))
+            ends = (grid.low - point, grid.high - point)
+            given = self.operand(levels, Fraction(scale), point)
+            return replace(given, ends=ends, largest=max(given.largest, *map(abs, ends)))
         if not isinstance(grid.scales, Node):
             raise NoIntegerFormError
         zero_point = self.call(aten.to.dtype, grid.zero_points, torch.int64)

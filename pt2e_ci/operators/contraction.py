@@ -127,16 +127,27 @@ def _contract(
     builder: Builder, x: Any, weight: Any, bias: torch.Tensor | None, target: Any, axis: int, *rest: Any
 ) -> Integers:
     whole = isinstance(x, Integers) and replace(x, runtime=None).is_plain
-    if not isinstance(weight, Weight) or not whole or isinstance(bias, Weight | Integers):
+    if not isinstance(weight, Weight) or not whole:
         raise NoIntegerFormError
     levels = builder.weight_levels(weight)
     count = math.prod(weight.levels.shape[1:])
     channels = weight.levels.shape[0]
     scales = weight.scales * channels if len(weight.scales) == 1 else weight.scales
-    offsets = (Fraction(0),) * channels if bias is None else builder.bias(bias, x, scales)
+    offsets = _bias(builder, bias, x, scales)
     node = builder.accumulator(builder.call(target, x.node, builder.constant(levels), *rest))
     units = tuple(builder.product_unit(x.units[0], scale) for scale in scales)
     return Integers(node, units, x.largest * int(levels.abs().max()) * count, axis, offsets, runtime=x.runtime)
+
+
+def _bias(builder: Builder, bias: Any, x: Integers, scales: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """Return the bias of each channel as real numbers; one that is quantized has scales of its own."""
+    if isinstance(bias, Integers):
+        raise NoIntegerFormError
+    if isinstance(bias, Weight):
+        levels = builder.weight_levels(bias).tolist()
+        own = bias.scales * len(levels) if len(bias.scales) == 1 else bias.scales
+        return tuple(level * scale for level, scale in zip(levels, own, strict=True))
+    return (Fraction(0),) * len(scales) if bias is None else builder.bias(bias, x, scales)
 
 
 def _contract_groups(builder: Builder, x: Any, weight: GroupedWeight, bias: torch.Tensor | None) -> Integers:
@@ -169,11 +180,11 @@ def _contract_groups(builder: Builder, x: Any, weight: GroupedWeight, bias: torc
 def conv_transpose2d_integers(
     builder: Builder, input: Any, weight: Any, bias: torch.Tensor | None = None, **options: Any
 ) -> Integers:
-    """Convolve, transposed, with a quantized weight of one scale."""
-    given = operand(builder, input)
-    if not isinstance(weight, Weight) or weight.axis is not None or isinstance(bias, Weight | Integers):
+    """Convolve, transposed, with a quantized weight of one scale, or one for each output channel."""
+    given, groups = operand(builder, input), options.get("groups", 1)
+    if not isinstance(weight, Weight) or weight.axis not in (None, 1) or (weight.axis == 1 and groups > 1):
         raise NoIntegerFormError
-    levels, groups = builder.weight_levels(weight), options.get("groups", 1)
+    levels = builder.weight_levels(weight)
     names = ("stride", "padding", "output_padding", "groups", "dilation")
     rest = [
         options.get(name, default) for name, default in zip(names, ([1, 1], [0, 0], [0, 0], 1, [1, 1]), strict=True)
@@ -181,10 +192,11 @@ def conv_transpose2d_integers(
     rest = [[*one] if isinstance(one, list | tuple) else one for one in rest]
     sums = builder.call(aten.conv_transpose2d.input, given.node, builder.constant(levels), None, *rest)
     channels = levels.shape[1] * groups
-    unit = builder.product_unit(given.units[0], weight.scales[0])
-    offsets = (Fraction(0),) * channels if bias is None else builder.bias(bias, given, weight.scales * channels)
+    scales = weight.scales * channels if len(weight.scales) == 1 else weight.scales
+    offsets = _bias(builder, bias, given, scales)
     largest = given.largest * int(levels.abs().max()) * (levels.numel() // levels.shape[1])
-    return Integers(builder.accumulator(sums), (unit,) * channels, largest, -3, offsets)
+    units = tuple(builder.product_unit(given.units[0], scale) for scale in scales)
+    return Integers(builder.accumulator(sums), units, largest, -3, offsets)
 
 
 def matmul_integers(builder: Builder, self: Any, other: Any) -> Integers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 
 # What gives a view moves values, and torch's schemas say so (`rows.row_of`); these give a copy, or are Python's own.
-_COPIES = "clone flip roll repeat tile getitem index_select pixel_shuffle pixel_unshuffle channel_shuffle"
+_COPIES = "_unsafe_view clone flip roll repeat tile getitem index_select pixel_shuffle pixel_unshuffle channel_shuffle"
 
 ROWS = (
     *plain(Kind.NEUTRAL, _COPIES, moves=True, on_input_grid=True, rule=Rule.MOVEMENT),

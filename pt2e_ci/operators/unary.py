@@ -84,7 +84,8 @@ def hardswish(self: Real) -> Real:
 def power(self: Real, exponent: float) -> Real:
     """``self`` to a power: of small whole ones the product."""
     if exponent not in (1, 2, 3, 4):
-        raise NoExactFormError(f"a power of {exponent}")
+        asked = rational(exponent)
+        return worked_out(self, lambda x: mpmath.power(x, mpmath.mpf(asked.numerator) / asked.denominator))
     found = self
     for _ in range(int(exponent) - 1):
         found = product(found, self, torch.mul, 1)
@@ -244,6 +245,8 @@ def tabled(exact: Callable[..., Real]) -> Callable[..., Integers]:
         except NoExactFormError:  # it has no value at some of them; what the others are is due all the same
             found = [_or_none(exact, integers[at : at + 1], given.units[0], options) for at in range(len(integers))]
         numbers = [one.element(at) if one else None for one in found for at in range(len(integers) // len(found))]
+        if all(one is None for one in numbers):
+            raise NoIntegerFormError
         largest = max((abs(one) for one in numbers if one is not None and abs(one) < INFINITE), default=Fraction(0))
         unit = Fraction(2) ** (_exponent(largest) - _BITS)
         end = 2 * largest / unit  # in the place of an infinity

@@ -155,7 +155,7 @@ class QuantizedOperator:
         node: the node that calls it.
         row: what is known of it.
         operands: its operands that are on a grid, by the name of its argument, in order.
-        bias: in float; None where there is none, or it is no constant.
+        bias: in float, also where it is quantized; None where there is none, or it is no constant.
         is_whole: whether all other tensors that it takes are on a grid, and the bias, if there is one, is a constant.
         in_float: the names of the arguments that are tensors on no grid, but for a bias.
         options: its other arguments, by the names of its schema.
@@ -391,8 +391,7 @@ class Reading:
                 continue
             in_float += [name] * (None in found and name != "bias")
             if name == "bias" and nodes:
-                constant = self.items[value]
-                bias = constant.tensor if isinstance(constant, Constant) else None
+                bias = self._bias(self.items[value])
                 is_whole = is_whole and bias is not None
             elif nodes:
                 operands += [(name, one) for one in found if one is not None]
@@ -412,6 +411,16 @@ class Reading:
         source = self.items[item.source]
         levels = source.tensor if isinstance(source, Constant) else None
         return Operand(item.source, item.grid, levels, is_moved=item.node is not node)
+
+    def _bias(self, item: Item) -> torch.Tensor | None:
+        """Return a bias in float, where it is a constant: as it is, or in float64 where it is quantized."""
+        if isinstance(item, Constant):
+            return item.tensor
+        source = self.items.get(item.source) if isinstance(item, Dequantize) else None
+        if not isinstance(item, Dequantize) or not isinstance(source, Constant) or item.grid.is_runtime:
+            return None
+        scales, points = (torch.tensor(one, dtype=torch.float64) for one in (item.grid.scales, item.grid.zero_points))
+        return (source.tensor.to(torch.float64) - points) * scales
 
     def _is_number(self, value: Any) -> bool:
         """Tell whether an argument is a constant of one float, as a slope is."""

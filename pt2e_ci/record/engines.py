@@ -11,11 +11,12 @@ import msgspec
 
 from pt2e_ci.cells.capabilities import cpu_flags, cpu_model
 from pt2e_ci.cells.cell import platform_tag
-from pt2e_ci.errors import InputError, one_line
+from pt2e_ci.errors import InputError
 from pt2e_ci.exact.schemes import Rounding
-from pt2e_ci.files import read_text, read_toml, write_whole
+from pt2e_ci.files import read_toml, write_whole
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.records import Record
+from pt2e_ci.record.report import decode_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -177,13 +178,4 @@ def read_reports(paths: Iterable[Path]) -> list[EngineReport]:
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     if not files:
         raise InputError("no report of an engine there: run `nox -s engines`")
-    found = []
-    for file in files:
-        try:
-            report = msgspec.json.decode(read_text(file), type=EngineReport)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"{file}: no report of an engine: {one_line(str(error))}") from None
-        if report.version != VERSION:
-            raise InputError(f"{file}: is of version {report.version}, and this pt2e-ci reads {VERSION}")
-        found.append(report)
-    return found
+    return [decode_file(file, EngineReport, "report of an engine", VERSION) for file in files]

@@ -13,12 +13,12 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from pt2e_ci.cells.cell import platform_tag
-from pt2e_ci.errors import InputError, printable
+from pt2e_ci.errors import InputError, one_line, printable
 from pt2e_ci.files import read_text, write_whole
 from pt2e_ci.record import schema1
 from pt2e_ci.record.records import SCHEMA, Case, End, Run
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # A case's line has some 10 kB. A line far longer than that is none, whoever wrote it.
 _LONGEST_LINE = 4_000_000
 _DEEPEST = 20
+_Decoded = TypeVar("_Decoded")
 _ESCAPE = re.compile(r"\\[bfnrtu]")
 
 
@@ -155,6 +156,22 @@ def read_report(path: Path) -> Report:
     end = cases.pop()
     assert isinstance(end, End)  # noqa: S101 - seen above
     return Report(run, _checked(cases, end, path), end)
+
+
+def decode_file(path: Path, kind: type[_Decoded], called: str, version: int) -> _Decoded:
+    """Read a file that holds one record as JSON.
+
+    Raises:
+        InputError: it is none, or of another version.
+
+    """
+    try:
+        found: Any = msgspec.json.decode(read_text(path), type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"{path}: no {called}: {one_line(str(error))}") from None
+    if found.version != version:
+        raise InputError(f"{path}: is of version {found.version}, and this pt2e-ci reads {version}")
+    return found
 
 
 def _checked(records: Sequence[Run | Case | End], end: End, path: Path) -> tuple[Case, ...]:

@@ -309,9 +309,13 @@ def test_edit_of_the_package_rebuilds_the_last_layer_only(engine, built, checkou
     assert differing == [len(layers[0]) - 2]  # what comes after it is the working directory
 
 
-def test_readmes_commands_work(engine, request, checkout, tmp_path):
+def test_commands_of_the_docs_work(engine, request, checkout, tmp_path):
     """Each as it stands there, but for what gives a build this host's sources and keeps its registry out of it."""
-    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"(mkdir .*&& )?docker ", line)]
+    lines = [
+        line
+        for line in (ROOT / "docs" / "docker.md").read_text().splitlines()
+        if re.match(r"(mkdir .*&& )?docker ", line)
+    ]
     assert len(lines) >= 8
     for line in lines:
         arm64 = "arm64" in line

@@ -50,10 +50,16 @@ model = Least().eval()
 inputs = [(torch.randn(3, 8), torch.randn(3, 8)) for _ in range(3)]
 quantizer = Shares()
 EXPECT = {
-    "both": {
+    "upstream": {
         "outcome": "float",
         "code": "PQ012",
         "operators": {"minimum": ["float"], "eq": ["float"]},
         "unquantized": [],
-    }
+    },
+    "exact": {
+        "outcome": "float",
+        "code": "PQ012",
+        "operators": {"minimum": ["integer"], "eq": ["float"]},
+        "unquantized": [],
+    },
 }

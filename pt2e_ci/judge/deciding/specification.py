@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _FAR = Fraction(2) ** 100
 _LARGEST_DIVISOR = 2**24
+# The axis of a weight that output channels are along, where it is not the first.
+_CHANNEL_AXIS = {"conv_transpose2d": 1}
 # Sums of products below it are exact in float64, in any order.
 EXACT = 2.0**52
 
@@ -308,7 +310,9 @@ class Accumulators:
             item = asked.reading.items[one.source]
             if not isinstance(item, Constant):
                 raise UndecidedError("a constant is worked out in several steps")
-            weights[one.node], own = _whole(item.tensor, one.grid)
+            if one.node is asked.main.arguments.get("bias"):
+                continue
+            weights[one.node], own = _whole(item.tensor, one.grid, _CHANNEL_AXIS.get(asked.main.name, 0))
             if len(scales) > 1 and len(own) > 1:
                 raise UndecidedError("two constants with scales of their own")
             scales = [a * b for a in scales for b in own]
@@ -383,8 +387,8 @@ class Accumulators:
         return self.asked.placed(numbers).reshape(-1).to(torch.int64)
 
 
-def _whole(levels: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, list[Fraction]]:
-    """Return whole numbers, float64, and what one of them stands for, once or for each channel."""
+def _whole(levels: torch.Tensor, grid: Grid, channels: int = 0) -> tuple[torch.Tensor, list[Fraction]]:
+    """Return whole numbers, float64, and what one of them stands for, once or for each channel of an axis."""
     if grid.is_runtime or not grid.is_whole or isinstance(grid.scales, Node):
         raise UndecidedError("a constant's grid is not known ahead")
     scales = [Fraction(scale) for scale in grid.scales]
@@ -406,9 +410,10 @@ def _whole(levels: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, list[Fractio
         return whole, [unit]
     if grid.axis is None:
         return wide - points, scales
-    if grid.axis != 0:
+    if grid.axis != channels:
         raise UndecidedError("a constant has scales along another axis than its channels")
-    return wide - points.reshape([-1] + [1] * (levels.dim() - 1)), scales
+    shape = [-1 if axis == channels else 1 for axis in range(levels.dim())]
+    return wide - points.reshape(shape), scales
 
 
 def _offsets(asked: Specification, weights: dict[Node, torch.Tensor]) -> list[Fraction]:
@@ -424,6 +429,8 @@ def _offsets(asked: Specification, weights: dict[Node, torch.Tensor]) -> list[Fr
         node = waiting.pop()
         item = asked.reading.items[node]
         if isinstance(item, Dequantize):
+            if node is asked.main.arguments.get("bias"):
+                offsets, weights[node] = _quantized_bias(asked, item)
             continue
         if isinstance(item, Constant):
             if item.node is not asked.main.arguments.get("bias") or not isinstance(item.tensor, torch.Tensor):
@@ -432,6 +439,17 @@ def _offsets(asked: Specification, weights: dict[Node, torch.Tensor]) -> list[Fr
             weights[node] = torch.zeros(item.tensor.shape, dtype=torch.float64)
         waiting += node.all_input_nodes
     return offsets
+
+
+def _quantized_bias(asked: Specification, bias: Dequantize) -> tuple[list[Fraction], torch.Tensor]:
+    """Return the bias of each channel where that is quantized, and zeros to put in its place."""
+    item = asked.reading.items[bias.source]
+    if not isinstance(item, Constant):
+        raise UndecidedError("a bias is worked out in several steps")
+    whole, scales = _whole(item.tensor, bias.grid)
+    own = scales * len(whole) if len(scales) == 1 else scales
+    found = [int(level) * scale for level, scale in zip(whole.tolist(), own, strict=True)]
+    return found, torch.zeros(item.tensor.shape, dtype=torch.float64)
 
 
 def _divisor(asked: Specification, shape: Sequence[int]) -> int:
