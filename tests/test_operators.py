@@ -19,8 +19,9 @@ from pt2e_ci.exact.levels import to_levels
 from pt2e_ci.exact.reals import NoExactFormError, Real
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.flow.everything import everything
-from pt2e_ci.flow.exact import IntegerRepresentation
+from pt2e_ci.flow.exact import IntegerRepresentation, representation
 from pt2e_ci.flow.homes import import_home
+from pt2e_ci.judge.verdict import InputSet, judge
 from pt2e_ci.operators import unary
 from pt2e_ci.operators.rows import ROWS
 from pt2e_ci.pipeline import Clock, Flow
@@ -29,6 +30,7 @@ from pt2e_ci.program.segments import Reading
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.records import Kind
 
+import_home(current_cell().flow)  # which registers quantize and dequantize
 BY_NAME = {one.name: one for one in OPERATORS}
 DECIDED = {row.name for row in ROWS if row.exact and row.integer and row.rule} & BY_NAME.keys()
 
@@ -134,3 +136,38 @@ def test_what_is_no_small_power_or_too_many_numbers_has_no_exact_form():
         unary.power(few.times(Fraction(-1)), 0.5)
     with pytest.raises(NoExactFormError, match="different numbers"):
         unary.exp(Real.of_integers(torch.arange(2**18), Fraction(1, 2**20)))
+
+
+class Sum(torch.nn.Module):
+    """An addition between levels of one scale, around 0: unless they saturate, its sums are its levels."""
+
+    def forward(self, x, y):
+        grid = (1 / 64, 0, -128, 127, torch.int8)
+        ops = torch.ops.quantized_decomposed
+        x, y = (ops.dequantize_per_tensor(ops.quantize_per_tensor(one, *grid), *grid) for one in (x, y))
+        return ops.dequantize_per_tensor(ops.quantize_per_tensor(x + y, *grid), *grid)
+
+
+def test_sums_that_are_levels_on_all_samples_are_not_taken_for_them():
+    inputs = (torch.rand(2, 8) - 0.5, torch.rand(2, 8) - 0.5)
+    qdq = torch.export.export(Sum(), inputs).module()
+    found = judge(qdq, representation(qdq), [InputSet("calibration", inputs)]).case
+    assert found.outcome is Outcome.PASS, found.reason
+    (operator,) = [one for one in found.operators if one.name == "add"]
+    assert operator.evidence.kind is Kind.PROVED
+
+
+class Unsaturated(IntegerRepresentation):
+    """Gives sums in the place of levels, which may leave eight bits."""
+
+    def requantize(self, value, grid):
+        return self.call(torch.ops.aten.to.dtype, value.node, torch.int64)
+
+
+def test_sums_that_are_given_as_levels_are_refuted():
+    inputs = (torch.rand(2, 8) - 0.5, torch.rand(2, 8) - 0.5)
+    qdq = torch.export.export(Sum(), inputs).module()
+    found = judge(qdq, Unsaturated()(qdq), [InputSet("calibration", inputs)]).case
+    (operator,) = [one for one in found.operators if one.name == "add"]
+    assert operator.evidence.kind is Kind.REFUTED
+    assert found.outcome is Outcome.MISMATCH

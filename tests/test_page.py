@@ -123,6 +123,42 @@ def test_filters_show_a_part_and_stay_in_the_address(opened, matrix):
     assert visible_rows(opened(page(matrix), address="#outcome=nonsense")) == every
 
 
+def test_first_screen_says_what_holds_and_how_it_is_known(opened, matrix):
+    shown = opened(page(matrix), viewport={"width": 1280, "height": 800})
+    finding = shown.locator(".finding").inner_text()
+    assert finding.startswith("Integer in no cell: ")
+    assert "conv2d" in finding.partition(";")[0]
+    assert "conv2d" not in finding.partition(";")[2]
+    strip = dict(zip(*(shown.locator(f".strip {name}").all_inner_texts() for name in ("dt", "dd")), strict=True))
+    operators = [one for report in matrix for case in report.cases for one in case.operators if one.verdict]
+    floats = [one for one in operators if one.verdict != "integer"]
+    assert (strip["cells"], strip["operators"]) == (str(len(matrix)), str(len(operators)))
+    assert strip["in float"] == str(len(floats))
+    known = sum(int(strip[name]) for name in ("proved", "partly", "tested", "refuted"))
+    assert known == sum(one.evidence is not None for one in operators) - sum(one.evidence is not None for one in floats)
+    row = shown.locator("tr[data-name=add_scales]")
+    assert row.locator("button").first.locator(".evidence").inner_text() == "proved"
+
+
+def test_only_what_differs_between_machines_is_shown(opened, matrix):
+    changed = structs.replace(matrix[1].cases[2], digest="sha256:" + "0" * 64, outcome=Outcome.MISMATCH)
+    cases = (*matrix[1].cases[:2], changed, *matrix[1].cases[3:])
+    shown = opened(page([matrix[0], Report(matrix[1].run, cases, matrix[1].end), *matrix[2:]]))
+    shown.get_by_label("Only").select_option("differs")
+    assert visible_rows(shown) == [changed.name]
+    shown.get_by_label("Only").select_option("changed")
+    assert visible_rows(shown) == []  # no history was given
+
+
+def test_chain_is_drawn_alone_and_added_up(opened, matrix):
+    shown = opened(page(matrix))
+    shown.locator("tr[data-name=mlp] button").first.click()
+    plot = shown.locator("svg.plot")
+    assert plot.locator("rect.isolated").count() >= 3
+    assert plot.locator("polyline.cumulative").count() == 1
+    assert plot.get_attribute("aria-label").startswith("LSB from exact, operator by operator: alone, up to 1")
+
+
 def test_field_opens_to_numbers_programs_and_command(opened, matrix):
     shown = opened(page(matrix))
     shown.locator("tr[data-name=conv2d] button").first.click()

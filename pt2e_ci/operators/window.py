@@ -100,7 +100,8 @@ def adaptive_avg_pool1d(self: Real, output_size: Sequence[int]) -> Real:
 def max_pool2d_integers(builder: Builder, self: Any, *args: Any, **options: Any) -> Integers:
     """Take the largest integer of each window; a unit is positive, so that is the largest number."""
     self = operand(builder, self)
-    return replace(self, node=builder.call(aten.max_pool2d.default, self.node, *args, **options))
+    packed = builder.call(aten.contiguous.default, self.node)  # up to 2.4 there is no kernel for channels last
+    return replace(self, node=builder.call(aten.max_pool2d.default, packed, *args, **options))
 
 
 def avg_pool2d_integers(

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -20,6 +21,7 @@ from msgspec import to_builtins
 
 from pt2e_ci import __version__
 from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.records import Kind, Verdict
 from pt2e_ci.views.history import changes
 from pt2e_ci.views.selection import by_age, case_order
 from pt2e_ci.views.table import summary
@@ -61,6 +63,8 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
         title=title,
         data=_embedded(data),
         summary=summary(reports),
+        finding=_finding(reports),
+        strip=_strip(reports),
         columns=[_column(report) for report in reports],
         groups=_groups(reports),
         rows=[_row(name, row, reports) for name, row in zip(names, fields, strict=True)],
@@ -68,7 +72,37 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
         outcomes=sorted({field["outcome"] for row in fields for field in row if field}, key=lambda one: one.rank),
         engines=sorted({engine for report in reports for engine in report.run.engines}),
         legend=[*Outcome],
+        evidence=[*Kind],
     )
+
+
+def _finding(reports: Sequence[Report]) -> str:
+    """Say in a sentence which operators are integers nowhere, and which everywhere."""
+    seen: dict[str, set[Verdict]] = {}
+    for operator in (one for report in reports for case in report.cases for one in case.operators if one.verdict):
+        seen.setdefault(operator.name, set()).add(Verdict(str(operator.verdict)))
+    never = sorted(name for name, verdicts in seen.items() if Verdict.INTEGER not in verdicts)
+    always = sorted(name for name, verdicts in seen.items() if verdicts == {Verdict.INTEGER})
+    parts = [f"Integer in no cell: {', '.join(never)}"] if never else []
+    parts += [f"integer in every case and cell: {', '.join(always)}"] if always else []
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _strip(reports: Sequence[Report]) -> list[tuple[str, str]]:
+    """Return the numbers of the first screen: cells, operators, how they are known, and when the last run was."""
+    operators = [one for report in reports for case in report.cases for one in case.operators if one.verdict]
+    kinds = Counter(one.evidence.kind for one in operators if one.evidence and one.verdict is Verdict.INTEGER)
+    strip = [("cells", str(len(reports))), ("operators", str(len(operators)))]
+    strip += [(str(kind), str(kinds[kind])) for kind in Kind]
+    strip.append(("in float", str(sum(one.verdict is not Verdict.INTEGER for one in operators))))
+    return [*strip, ("last run", max((report.run.started for report in reports), default="")[:10])]
+
+
+def _evidence(case: Case) -> str:
+    """Say how well the least known of a case's integer operators is known; nothing where it has none."""
+    kinds = [one.evidence.kind for one in case.operators if one.evidence and one.verdict is Verdict.INTEGER]
+    return str(max(kinds, key=lambda kind: kind.rank)) if kinds else ""
 
 
 def render_page(template: str, *, script: str = "", **values: Any) -> str:
@@ -127,8 +161,18 @@ def _row(name: str, row: Sequence[dict[str, Any] | None], reports: Sequence[Repo
         "name": name,
         "family": next(field["family"] for field in row if field),
         "fields": row,
+        "differs": _differs(row, reports),
         "identical": _identical(row, reports, kinds),
     }
+
+
+def _differs(row: Sequence[dict[str, Any] | None], reports: Sequence[Report]) -> bool:
+    """Tell whether a case ends, or computes, otherwise on another architecture, of the same cell."""
+    found: dict[str, set[tuple[Any, Any]]] = {}
+    for field, report in zip(row, reports, strict=True):
+        if field:
+            found.setdefault(cell_name(report), set()).add((field["outcome"], field["digest"]))
+    return any(len(some) > 1 for some in found.values())
 
 
 def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], kinds: dict[str, str]) -> str:
@@ -169,6 +213,8 @@ def _field(case: Case, report: Report, changed: Changes, interned: _Interned, li
         "unexpected": case.is_unexpected,
         "digest": case.digest,
         "kind": "",
+        "evidence": _evidence(case),
+        "changed": change is not None,
         "detail": {
             "shown": interned.add(shown),
             "programs": interned.add(programs or None),

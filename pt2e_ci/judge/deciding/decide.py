@@ -124,14 +124,15 @@ class Decider:
     def _own(self, one: Levels) -> list[Value]:
         """Return the tensors that others read as a node's levels.
 
-        Each consumer may quantize for itself: what is right of one tensor need not be so of another.
+        Each consumer may quantize for itself: what is right of one tensor need not be so of another. An accumulator on
+        the way to levels, which may be equal to them on all samples, is none unless something else reads it.
         """
         node = one.quantize.node
         alike = frozenset(self._alignment.alike(node))
         before = [self._alignment.alike(source) for source in self._reading.levels_before(node)] or [self._trace.inputs]
         cuts = [value for some in before for value in some]
         found: list[Value] = []
-        for value in sorted(alike & self._read_as(alike), key=lambda value: value.index):
+        for value in sorted(alike & self._read_as(alike | self._alignment.behind(node)), key=lambda value: value.index):
             reached = Segment.between(self._trace, cuts, value).beginnings
             if all(any(one in reached for one in some) for some in before):
                 found.append(value)

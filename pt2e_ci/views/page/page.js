@@ -49,10 +49,11 @@
       const fits = fields.some((field, index) => {
         const button = shown[index] && field.querySelector("button");
         if (!button) return false;
+        if (want.only === "changed" && !("changed" in button.dataset)) return false;
         if (want.outcome === "unexpected") return "unexpected" in button.dataset;
         return !want.outcome || button.dataset.outcome === want.outcome;
       });
-      row.hidden = !(fits && (!want.family || row.dataset.family === want.family) &&
+      row.hidden = !(fits && (want.only !== "differs" || "differs" in row.dataset) && (!want.family || row.dataset.family === want.family) &&
         texts[index].includes(text));
       count += row.hidden ? 0 : 1;
     }
@@ -143,6 +144,29 @@
         ? [number(brief.max), `${number(100 * brief.differing)} %`] : ["not found", ""]))])));
   };
 
+  // What each operator adds, as bars, and what adds up along the chain, as a line: in LSB of the operator's own grid.
+  const plot = (body, operators) => {
+    const entries = (operators || []).filter((one) => one.reference && one.through);
+    if (entries.length < 2) return;
+    const [width, height, left] = [Math.max(240, 24 * entries.length), 120, 40];
+    const most = Math.max(1, ...entries.flatMap((one) => [one.reference.max, one.through.max]));
+    const drawn = (name, attributes, text) => {
+      const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
+      if (text !== undefined) made.textContent = text;
+      return made;
+    };
+    const y = (value) => height - 15 - ((height - 30) * value) / most;
+    const x = (index) => left + ((width - left) * (index + 0.5)) / entries.length;
+    const title = `LSB from exact, operator by operator: alone, up to ${number(Math.max(...entries.map((one) => one.reference.max)))}; in the chain, up to ${number(Math.max(...entries.map((one) => one.through.max)))}`;
+    const picture = drawn("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
+    picture.append(drawn("line", { class: "axis", x1: left, x2: width, y1: y(0), y2: y(0) }));
+    for (const [value, at] of [[most, y(most) + 4], [0, y(0) + 4]]) picture.append(drawn("text", { x: 0, y: at }, `${number(value)} LSB`));
+    entries.forEach((one, index) => picture.append(drawn("rect", { class: "isolated", x: x(index) - 5, width: 10, y: y(one.reference.max), height: Math.max(0, y(0) - y(one.reference.max)) })));
+    picture.append(drawn("polyline", { class: "cumulative", points: entries.map((one, index) => `${x(index)},${y(one.through.max)}`).join(" ") }));
+    body.append(element("h3", "Alone (bars) and in the chain (line)"), picture);
+  };
+
   const programs = (body, numbered) => {
     if (!numbered) return;
     const pair = Object.fromEntries(Object.entries(numbered).map(([name, lines]) => [name, lines.map((line) => data.lines[line])]));
@@ -203,6 +227,7 @@
     }
     numbers(body, "Differences", shown.numerics);
     origin(body, shown.exact, shown.operators);
+    plot(body, shown.operators);
     numbers(body, "Each engine against exact", shown.engines);
     if (shown.seed_check) {
       paragraph(body, "Upstream's own rule says", shown.seed_check.outcome + (typeof shown.seed_check.tolerance === "number"
