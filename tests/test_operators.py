@@ -157,6 +157,21 @@ def test_sums_that_are_levels_on_all_samples_are_not_taken_for_them():
     assert operator.evidence.kind is Kind.PROVED
 
 
+class Twice(Sum):
+    """The same twice over, each with sums of its own."""
+
+    def forward(self, x, y):
+        return super().forward(x, y), super().forward(x, y)
+
+
+def test_sums_of_a_twin_are_not_taken_for_levels():
+    inputs = (torch.rand(2, 8) - 0.5, torch.rand(2, 8) - 0.5)
+    qdq = torch.export.export(Twice(), inputs).module()
+    found = judge(qdq, representation(qdq), [InputSet("calibration", inputs)]).case
+    assert found.outcome is Outcome.PASS, found.reason
+    assert {one.evidence.kind for one in found.operators if one.name == "add"} == {Kind.PROVED}
+
+
 class Unsaturated(IntegerRepresentation):
     """Gives sums in the place of levels, which may leave eight bits."""
 

@@ -106,7 +106,7 @@ def _tried(one: Operator, make: Callable[[], Any], row: Row, flow: Flow) -> Anno
         return Annotated(operator=one.name, annotated=False)
     if not marked:
         return Annotated(operator=one.name, annotated=True, grids=_dtype(reading.levels[-1].quantize.grid), moves=True)
-    upstream, exact = (_judged(one, made, flow, how) for how in (None, representation))
+    (upstream, _), (exact, raised) = (_judged(one, made, flow, how) for how in (None, representation))
     return Annotated(
         operator=one.name,
         annotated=True,
@@ -114,6 +114,7 @@ def _tried(one: Operator, make: Callable[[], Any], row: Row, flow: Flow) -> Anno
         upstream=upstream.outcome if upstream else Outcome.ERROR,
         exact=exact.outcome if exact else Outcome.ERROR,
         evidence=_evidence(exact),
+        error=raised,
     )
 
 
@@ -131,7 +132,7 @@ def _converted(one: Operator, make: Callable[[], Any], row: Row, flow: Flow) -> 
     """Yield the stages from an operator's model to its Q/DQ program, as the quantizer needs it."""
     yield Stage.EXPORT
     model, inputs = one.model(), one.inputs()
-    if "channels_last" in row.needs:
+    if "channels_last" in row.needs and any(tensor.dim() == _IMAGES for tensor in inputs):
         inputs = tuple(_channels_last(tensor) for tensor in inputs)
         model = model.to(memory_format=torch.channels_last)
     graph = export(model, inputs)
@@ -152,8 +153,8 @@ def _drop_guards(graph: GraphModule) -> None:
     graph.recompile()
 
 
-def _judged(one: Operator, made: Converted, flow: Flow, how: Any) -> Case | None:
-    """Judge an operator in a representation; None where that raises."""
+def _judged(one: Operator, made: Converted, flow: Flow, how: Any) -> tuple[Case | None, str | None]:
+    """Judge an operator in a representation; return its record, or what that raised."""
     flow = Flow(flow.home, how, flow.patterns)
 
     def converted() -> Generator[Stage, None, Converted]:
@@ -162,9 +163,9 @@ def _judged(one: Operator, made: Converted, flow: Flow, how: Any) -> Case | None
 
     try:
         stages = flow.judge(converted(), [InputSet("calibration", one.inputs())], DEFAULT)
-        return Clock().follow(stages).judgement.case
-    except StageError:
-        return None
+        return Clock().follow(stages).judgement.case, None
+    except StageError as error:
+        return None, one_line(error.__cause__)
 
 
 def _evidence(case: Case | None) -> Kind | None:

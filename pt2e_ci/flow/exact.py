@@ -182,7 +182,9 @@ class IntegerRepresentation:
 
     def constant_operand(self, weight: Weight) -> Integers:
         """Return a quantized constant of one scale as an operand like any other."""
-        return self.operand(self.constant(weight.levels), weight.scales[0], weight.zero_points[0])
+        given = self.operand(self.constant(weight.levels), weight.scales[0], weight.zero_points[0])
+        low, high = (int(one) for one in (weight.levels.to(torch.int64) - weight.zero_points[0]).aminmax())
+        return replace(given, ends=(low, high), largest=max(given.largest, abs(low), abs(high)))
 
     def operand(self, levels: Node, scale: Fraction, zero_point: Any) -> Integers:
         """Subtract the zero point from levels."""

@@ -21,7 +21,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: str
     family: str
     make: str
-    grids: str
     operators: list[str]
     needs: list[Literal["channels_last", "no_guards"]] = []
     missing: str | None = None

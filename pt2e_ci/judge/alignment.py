@@ -135,9 +135,11 @@ class Alignment:
         return [found, *others]
 
     def behind(self, node: Node) -> set[Value]:
-        """Return all tensors that the levels of a quantize node are worked out from."""
-        bits = self._ancestors[self.levels[node]]
-        return {value for value in self._ancestors if bits >> value.index & 1 and value != self.levels[node]}
+        """Return all tensors that what has the levels of a quantize node is worked out from."""
+        bits = 0
+        for one in self.alike(node):
+            bits |= self._ancestors[one] & ~(1 << one.index)
+        return {value for value in self._ancestors if bits >> value.index & 1}
 
     def _candidates(self, one: Levels, shape: torch.Size) -> list[Value]:
         before = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]

@@ -49,7 +49,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Real:
     """Return the mean of each window."""
-    window = (kernel_size, stride or None, padding, ceil_mode)
+    window = (kernel_size, stride or None, padding, bool(ceil_mode))
     sums = self.linear(lambda integers: F.avg_pool2d(integers, *window, divisor_override=1), _area(kernel_size))
     return _divide(sums, window_sizes(self.shape[-2:], *window, count_include_pad, divisor_override))
 
@@ -116,7 +116,8 @@ def avg_pool2d_integers(
 ) -> Integers:
     """Add up each window; padding adds 0, for the zero point is subtracted already."""
     self = operand(builder, self)
-    node = builder.call(aten.avg_pool2d.default, self.node, kernel_size, stride, padding, ceil_mode, True, 1)
+    window = (kernel_size, stride, padding, bool(ceil_mode))
+    node = builder.call(aten.avg_pool2d.default, self.node, *window, True, 1)
     options = (kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
     sums = Integers(node, self.units, self.largest * _area(kernel_size))
     return _means(builder, sums, window_sizes(builder.shapes[0][-2:], *options))
@@ -199,6 +200,7 @@ def window_sizes(
 ) -> torch.Tensor:
     """Return what an average pooling divides the sum of each window by, over a tensor of this height and width."""
     ones = torch.ones(1, *shape)
+    ceil_mode, count_include_pad = bool(ceil_mode), bool(count_include_pad)  # some passes make numbers of them
     inside = F.avg_pool2d(ones, kernel_size, stride, padding, ceil_mode, divisor_override=1)
     means = F.avg_pool2d(ones, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return (inside / means).round().to(torch.int64)

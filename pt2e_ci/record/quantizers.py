@@ -29,7 +29,7 @@ class Annotated(Record, frozen=True, kw_only=True):
         upstream: how it ends in upstream's representation; None where it was not marked.
         exact: how it ends in the exact one.
         evidence: how well that is known.
-        error: what preparing, converting or a representation raised.
+        error: what preparing or converting raised, or the exact representation, which is red, too.
         moves: whether it only moves or picks values, and is between levels.
         unlisted: what of this is not as the quantizer's row says.
 

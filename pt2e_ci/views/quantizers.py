@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +20,7 @@ MARKS = {"no": "\N{MIDDLE DOT}", "annotated": "A", "integer": "I", "proved": "P"
 MEANING = (
     "P annotated, and proved right for every input in the exact representation · I integer there, and not proved · "
     "A annotated, and in float · M moves or picks levels · ! preparing or converting raises · a dot: not annotated · "
-    "underlined or with *: integer in upstream's representation, too"
+    "*: integer in upstream's representation, too"
 )
 _STYLES = {"P": "green", "I": "yellow", "A": "red", "!": "red"}
 
@@ -43,8 +44,15 @@ def _rows(reports: Sequence[QuantizerReport]) -> Iterator[list[str]]:
 
 
 def ran(reports: Sequence[QuantizerReport]) -> list[QuantizerReport]:
-    """Return the reports that have results."""
-    return [report for report in reports if report.results]
+    """Return the reports that have results: of one quantizer together, from the oldest torch on."""
+    names = [*dict.fromkeys(report.quantizer for report in reports)]
+    return sorted(
+        (report for report in reports if report.results), key=lambda one: (names.index(one.quantizer), _age(one))
+    )
+
+
+def _age(report: QuantizerReport) -> tuple[Version, str]:
+    return Version(report.torch), report.torchao or ""
 
 
 def terminal(reports: Sequence[QuantizerReport]) -> Table:
