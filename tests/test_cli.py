@@ -129,6 +129,7 @@ BAD_INPUT = {
         (["none.py", "out", "--engine", "onnxruntime"], "none.py: no such file"),
         (["none.py", "out", "--engine", "onnxruntme"], "none.py: no such file"),
     ],
+    "verify": [(["none.jsonl"], "none.jsonl: cannot be read"), (["file"], "file:1: ")],
     "github": [(["verdict", "--needs", "{", "--reports", "."], "--needs is no JSON")],
     "image": [(["run", "--torch", "2.99"], "unknown cell '2.99'"), (["build", "--torch", ","], "--torch needs a name")],
 }

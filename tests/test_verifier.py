@@ -17,6 +17,9 @@ from pt2e_ci.exact.levels import beginnings_of
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.flow.exact import representation
 from pt2e_ci.judge.verdict import judge
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.records import Verdict
+from pt2e_ci.record.report import write_report
 from pt2e_ci.record.verifier import complaints, first_at, rounded, verify
 
 # With the other tests that convert every case, in the one worker that does.
@@ -76,3 +79,35 @@ def test_boundaries_agree_with_fractions_one_at_a_time(scheme):
 def test_it_needs_no_torch():
     code = "import sys, pt2e_ci.record.verifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_whole_report_holds_in_the_command(whole_run, tmp_path):
+    write_report(tmp_path / "report.jsonl", whole_run.report)
+    line = [sys.executable, "-m", "pt2e_ci", "verify", str(tmp_path / "report.jsonl")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("0 complaints\n")
+    assert " 0 of " not in done.stdout
+
+
+def tampered(found):
+    """Yield a case changed in one place each, and what must be said of it."""
+    linear, others = found.operators[-1], found.operators[:-1]
+    witness = linear.evidence.witness
+    assert witness is not None
+    yield replace(found, outcome=Outcome.FLOAT), "its reason PQ"
+    yield replace(found, outcome=Outcome.PASS, reason=None), "it passes, and an input shows"
+    yield replace(found, operators=[*others, replace(linear, verdict=Verdict.FLOAT)]), "of its 1 operators are integer"
+    for changed, says in [
+        (replace(witness, exact=witness.exact + 1), "is due to be another level"),
+        (replace(witness, exact=witness.got), "its input shows nothing"),
+    ]:
+        evidence = replace(linear.evidence, witness=changed)
+        yield replace(found, operators=[*others, replace(linear, evidence=evidence)]), says
+
+
+def test_report_that_was_tampered_with_is_found_out(whole_run):
+    (found,) = [case for case in whole_run.report.cases if case.name == "static_linear"]
+    assert verify(found) == []
+    for changed, says in tampered(found):
+        assert any(says in complaint for complaint in verify(changed)), says

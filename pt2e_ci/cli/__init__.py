@@ -303,6 +303,28 @@ def controls(
 
 
 @main.command()
+@click.argument("file", metavar="REPORT", type=click.Path(path_type=Path))
+def verify(file: Path) -> None:
+    """Check a report from the record alone, without torch: counts, outcomes, boundaries, and pairs in fractions.
+
+    Exits with 0 if all of it holds, 1 if not.
+    """
+    from pt2e_ci.record.records import Kind
+    from pt2e_ci.record.report import read_whole_report
+    from pt2e_ci.record.verifier import verify as complaints_of
+
+    found = read_whole_report(file)
+    lines = [f"{case.name}: {complaint}" for case in found.cases for complaint in complaints_of(case)]
+    for line in lines:
+        click.echo(line)
+    known = [one.evidence for case in found.cases for one in case.operators if one.evidence]
+    again = sum(one.kind is Kind.PROVED and bool(one.rescale or one.pairs) for one in known)
+    proved = sum(one.kind is Kind.PROVED for one in known)
+    click.echo(f"{len(found.cases)} cases: {again} of {proved} proofs worked out again, {len(lines)} complaints")
+    sys.exit(1 if lines else 0)
+
+
+@main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--markdown", type=_OUTPUT, help="Write the table as Markdown; - is standard output.")
 @click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Write the page, DIR/index.html.")

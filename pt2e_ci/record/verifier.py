@@ -1,7 +1,8 @@
 """A second look at what was proved, from the record alone: in fractions, one value at a time, and by no code of others.
 
 It works every boundary, and every pair, out anew, puts in those that the record says are off, and must find the digest
-of what the program gave. It needs neither torch nor the program.
+of what the program gave. It holds outcomes against reasons and operators, and of an input that shows something wrong
+the arithmetic of its one element. It needs neither torch nor the program, and so says nothing of the program's run.
 """
 
 from __future__ import annotations
@@ -13,23 +14,44 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from pt2e_ci.exact.schemes import Rounding
+from pt2e_ci.record.outcomes import Outcome
+from pt2e_ci.record.reasons import outcome_of
+from pt2e_ci.record.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pt2e_ci.record.records import Case, Evidence, Pairs, Rescale
+    from pt2e_ci.record.records import Case, Evidence, Pairs, Rescale, Witness
 
 _HALF = Fraction(1, 2)
 
 
 def verify(case: Case) -> list[str]:
-    """Return what is wrong with the evidence of a case, by operator; nothing where all of it holds."""
-    return [
+    """Return what is wrong with a case: with its outcome, and with the evidence of each operator.
+
+    Nothing where all of it holds.
+    """
+    found = [
         f"{operator.name} ({operator.node}): {complaint}"
         for operator in case.operators
         if operator.evidence is not None
         for complaint in complaints(operator.evidence)
     ]
+    return [*_outcome(case), *found]
+
+
+def _outcome(case: Case) -> Iterator[str]:
+    """Yield what of an outcome does not follow from the operators and the reason."""
+    due = outcome_of(case.reason) if case.reason else None
+    if due is not None and due is not case.outcome:
+        yield f"its reason {case.reason.code if case.reason else ''} makes it {due}, and it is {case.outcome}"
+    verdicts = [one.verdict for one in case.operators if one.verdict is not None]
+    integer = verdicts.count(Verdict.INTEGER)
+    if case.structure and (integer, len(verdicts) - integer) != (case.structure.integer, case.structure.in_float):
+        yield f"{integer} of its {len(verdicts)} operators are integer, and it counts {case.structure.integer}"
+    shown = [one.node for one in case.operators if one.evidence and one.evidence.witness and one.verdict]
+    if case.outcome is Outcome.PASS and shown:
+        yield f"it passes, and an input shows that {', '.join(shown)} is wrong"
 
 
 def complaints(evidence: Evidence) -> Iterator[str]:
@@ -38,10 +60,28 @@ def complaints(evidence: Evidence) -> Iterator[str]:
         yield "it is proved, and an input shows that it is wrong"
     if evidence.low + evidence.high != evidence.wrong or evidence.wrong > evidence.values:
         yield f"{evidence.wrong} of {evidence.values} are wrong, {evidence.low} below and {evidence.high} above"
+    if evidence.witness is not None:
+        yield from _witnessed(evidence.witness, evidence.rescale)
     if evidence.rescale is not None:
         yield from _rescaled(evidence.rescale, evidence)
     for pairs in evidence.pairs:
         yield from _paired(pairs)
+
+
+def _witnessed(witness: Witness, rescale: Rescale | None) -> Iterator[str]:
+    """Yield what is wrong with the one element that an input shows: what is due for its accumulator is worked out."""
+    if witness.got == witness.exact:
+        yield "its input shows nothing: the level is the exact one"
+    if rescale is None or not witness.program or witness.program[0][0] != "accumulator":
+        return
+    accumulator, scale, point = int(witness.program[0][1]), Fraction(rescale.scale), rescale.zero_point
+    reals = [
+        (Fraction(unit) * accumulator + Fraction(offset)) / scale
+        for unit, offset in zip(rescale.units, rescale.offsets, strict=True)
+    ]
+    levels = {max(rescale.first, min(rescale.last, rounded(one, point, rescale.rounding) + point)) for one in reals}
+    if witness.exact not in levels:
+        yield f"an accumulator of {accumulator} is due to be another level than {witness.exact}"
 
 
 def _rescaled(record: Rescale, evidence: Evidence) -> Iterator[str]:
