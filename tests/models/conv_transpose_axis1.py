@@ -49,5 +49,6 @@ model = Up().eval()
 inputs = [(torch.randn(1, 3, 4, 4),) for _ in range(3)]
 quantizer = Axis1()
 EXPECT = {
-    "both": {"outcome": "float", "code": "PQ012", "operators": {"conv_transpose2d": ["float"]}, "unquantized": []}
+    "upstream": {"outcome": "float", "code": "PQ012", "operators": {"conv_transpose2d": ["float"]}, "unquantized": []},
+    "exact": {"outcome": "pass", "operators": {"conv_transpose2d": ["integer"]}, "unquantized": []},
 }
