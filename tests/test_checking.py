@@ -22,7 +22,7 @@ from pt2e_ci.checking.file import read_file
 from pt2e_ci.checking.result import counts
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import reason
-from pt2e_ci.record.report import read_report
+from pt2e_ci.record.report import read_report, read_whole_report
 
 EXACT = "exact"
 
@@ -388,6 +388,18 @@ def test_command_says_it_in_ten_lines_and_writes_a_report(folder):
     (report,) = (folder / "reports" / "model").glob("*.jsonl")
     assert lines[-1].endswith(f"explain linear --report {report.relative_to(folder)}")
     assert run_cli("explain", "linear", "--report", report).returncode == 0
+
+
+def test_report_goes_to_standard_output_and_the_lines_beside_it(folder, tmp_path):
+    done = run_cli("check", folder / "model.py", "--report", "-", cwd=tmp_path)
+    assert done.returncode == 1
+    (tmp_path / "report.jsonl").write_text(done.stdout)
+    assert read_whole_report(tmp_path / "report.jsonl").cases[0].name == "model"
+    assert "inexact: model: of 1 quantized operators 1 inexact (torch " in done.stderr
+    assert not (tmp_path / "reports").exists()
+    many = run_cli("check", folder / "model.py", "--torch", "2.4,2.13", "--report", "-", cwd=tmp_path)
+    assert (many.returncode, many.stdout) == (2, "")
+    assert many.stderr.startswith("pt2e-ci: error: --report - takes one report")
 
 
 def test_command_exits_with_0_where_all_is_right_or_allowed(folder):

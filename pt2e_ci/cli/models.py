@@ -14,7 +14,6 @@ from pt2e_ci import stops
 from pt2e_ci.errors import InputError, need_numpy, unknown
 
 if TYPE_CHECKING:
-    from pt2e_ci.checking.result import Result
     from pt2e_ci.record.records import Case
     from pt2e_ci.record.report import Report
 
@@ -34,7 +33,7 @@ _REPORTS = Path("reports")
 @click.option(
     "--report",
     metavar="FILE",
-    help="Where the report goes: a file, or a folder that gets <cell>.jsonl (reports/NAME/).",
+    help="Where the report goes: a file, - for standard output, or a folder that gets <cell>.jsonl (reports/NAME/).",
 )
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show all of what was raised.")
 def check(
@@ -67,7 +66,10 @@ def check(
         options += [f"--report={report}"] if report else []
         options += ["--traceback"] if with_traceback else []
         say = lambda text: click.echo(f"pt2e-ci: {text}", err=True)  # noqa: E731 - it is handed on
-        sys.exit(elsewhere.run(names_in(torch, "--torch"), [file, *options], extras, say))
+        cells = names_in(torch, "--torch")
+        if report == "-" and len(cells) > 1:
+            raise InputError("--report - takes one report: name one cell, or a folder for the reports of all")
+        sys.exit(elsewhere.run(cells, [file, *options], extras, say))
     if extras:
         raise InputError("--with goes with --torch: install it in this environment otherwise")
     named |= {"engines": engines} if engines else {}
@@ -91,25 +93,25 @@ def _check_here(file: str, named: dict[str, Any], report: str | None, *, with_tr
     from pt2e_ci.checking.api import answer
     from pt2e_ci.checking.file import read_file
     from pt2e_ci.checking.question import question
-    from pt2e_ci.record.report import check_writable, place_of
+    from pt2e_ci.record.report import check_writable, dump, place_of
+    from pt2e_ci.views.brief import brief
 
     asked = question(**{**read_file(file), **named})
-    place = place_of(report or f"{_REPORTS / asked.name.replace(':', '-')}/", cell)
-    check_writable(place)  # before anything takes its time
+    place = None
+    if report != "-":
+        place = place_of(report or f"{_REPORTS / asked.name.replace(':', '-')}/", cell)
+        check_writable(place)  # before anything takes its time
     result = answer(asked, on_error=_print if with_traceback else None)
-    result.save(place)
-    click.echo("\n".join(_lines(result, place)))
+    if place is None:  # the report has standard output to itself
+        click.echo(dump(result.report), nl=False)
+    else:
+        result.save(place)
+    click.echo("\n".join(brief(result.report, result.case, str(place) if place else None)), err=place is None)
     return 0 if result.passed else 1
 
 
 def _print(error: BaseException) -> None:
     traceback.print_exception(error)
-
-
-def _lines(result: Result, place: Path) -> list[str]:
-    from pt2e_ci.views.brief import brief
-
-    return brief(result.report, result.case, str(place))
 
 
 @click.command()
