@@ -61,7 +61,7 @@ TESTED_CELL = "2.13"
 OWN_QUANTIZERS = ("everything", "xnnpack", "xnnpack-per-channel", "x86-inductor", "arm-inductor")
 """Those that torch and torchao have, which a cell's environment can run."""
 
-QUANTIZED = ("2.1", "2.4", "2.8", "2.10", "2.10-torchao", "2.13", "2.15")
+QUANTIZED = ("2.1", "2.4", "2.10", "2.10-torchao", "2.13")
 """The cells that the table of quantizers is made of."""
 
 WITH = "PT2E_CI_WITH"

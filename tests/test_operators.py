@@ -13,7 +13,7 @@ from one_by_one import OPERATORS as ONE_BY_ONE
 from one_by_one import Array, OneByOne
 
 from pt2e_ci import check
-from pt2e_ci.catalogue.operators import OPERATORS
+from pt2e_ci.catalogue.operators import OPERATORS, Operator, _Call
 from pt2e_ci.cells.cell import current_cell
 from pt2e_ci.exact.levels import to_levels
 from pt2e_ci.exact.reals import NoExactFormError, Real
@@ -67,6 +67,15 @@ def test_operators_exact_form_is_that_of_one_number_at_a_time(name):
     assert exact.levels.keys() == alone.levels.keys()
     for node, levels in exact.levels.items():
         assert levels.flatten().tolist() == [*alone.levels[node].values], node
+
+
+@pytest.mark.parametrize("function", [torch.log, torch.rsqrt, torch.reciprocal])
+def test_infinity_in_a_table_is_beyond_a_wide_grid(function):
+    """Calibrated on a number next to 0, the grid goes far beyond what the other levels give."""
+    x = torch.cat([torch.tensor([1e-5]), torch.linspace(0.5, 4, 23)]).reshape(4, 6)
+    found = check(Operator("", lambda: _Call(function), ()).model(), (x,), quantizer=everything, representation="exact")
+    (operator,) = [one for one in found.case.operators if one.verdict]
+    assert (found.outcome, operator.evidence.kind) == (Outcome.PASS, Kind.PROVED), operator.evidence
 
 
 UNARY = ["sigmoid", "tanh", "silu", "gelu", "elu", "exp", "sin", "cos", "erf", "softplus", "hardswish", "leaky_relu"]

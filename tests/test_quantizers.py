@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from importlib import import_module
 
 import pytest
 from conftest import ROOT
@@ -116,6 +117,19 @@ def test_quantizer_that_cannot_be_made_is_red_unless_it_is_known():
     ]
     report = run(row(missing="a vendor's SDK"), [], FEW)
     assert report.missing == "a vendor's SDK"
+
+
+def test_quantizer_whose_process_dies_is_red(monkeypatch):
+    from click.testing import CliRunner
+
+    quantizers = import_module("pt2e_ci.cli.quantizers")
+    ended = iter([0, -11])
+    monkeypatch.setattr(
+        quantizers.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], next(ended), "", "")
+    )
+    done = CliRunner().invoke(quantizers.quantizers, ["run", "everything", "xnnpack"])
+    assert done.exit_code == 1
+    assert done.output.startswith("xnnpack did not come to its end: ")
 
 
 def test_table_has_a_mark_for_each(tmp_path, capsys):

@@ -154,14 +154,15 @@ def departures(reading: Reading, inputs: Sequence[Any], name: str) -> dict[str, 
     found = {}
     for operator in reading.operators:
         node = operator.output.node if operator.output else None
-        if node is None or node in device.why or node not in alone.given:
+        if node is None or node not in alone.given:
             why = device.why.get(node, "its result is on no grid") if node else "its result is on no grid"
             found[operator.node.name] = Departure(why=why)
             continue
         found[operator.node.name] = Departure(
             kernel=device.kernels[node],
             isolated=apart(alone.given[node], alone.levels[node]),
-            cumulative=apart(chain.levels[node], alone.levels[node]),
+            cumulative=apart(chain.levels[node], alone.levels[node]) if node in chain.given else None,
+            why=device.why.get(node),  # of levels that only the chain has
         )
     return found
 

@@ -29,6 +29,7 @@ ONE_VALUE: dict[str, dict[str, Option]] = {
 }
 _IMAGES = 4
 """The dimensions of a batch of images."""
+_INT32 = 2**31
 _DTYPES = {torch.int8: "int8", torch.uint8: "uint8"}
 
 
@@ -121,7 +122,10 @@ def _contraction(operator: QuantizedOperator, name: str, grids: tuple[Grid, ...]
     bias = np.zeros(len(made.levels), dtype=np.int32)
     if operator.bias is not None:
         numbers = [Fraction(value) for value in operator.bias.double().tolist()]
-        bias = np.array([round(one / unit) for one, unit in zip(numbers, by_channel, strict=True)], dtype=np.int32)
+        whole = [round(one / unit) for one, unit in zip(numbers, by_channel, strict=True)]
+        if any(abs(one) >= _INT32 for one in whole):
+            raise NoVectorError("its bias leaves 32 bits")
+        bias = np.array(whole, dtype=np.int32)
     options = _conv_options(operator) if operator.name == "conv2d" else {}
     return Form(Vector(name, operator.name, "", (), output, options, made, bias), grids, tuple(by_channel))
 
@@ -135,7 +139,9 @@ def _conv_options(operator: QuantizedOperator) -> dict[str, Option]:
 
 
 def _square(name: str, value: Any) -> int:
-    if len(sizes := set(_each(value))) != 1 or isinstance(value, str):
+    if isinstance(value, str):
+        raise NoVectorError(f"its {name} is {value!r}")
+    if len(sizes := set(_each(value))) != 1:
         raise NoVectorError(f"its {name} is not the same in both dimensions")
     return int(sizes.pop())
 
@@ -163,7 +169,7 @@ def _other(operator: QuantizedOperator, operands: int) -> tuple[str, dict[str, O
 def _is_whole_mean(operator: QuantizedOperator) -> bool:
     """Tell whether an operator takes the mean of each whole image, if it is given images."""
     if operator.name == "mean":
-        return sorted(axis % _IMAGES for axis in _each(operator.options.get("dim", ()))) == [2, 3]
+        return sorted(axis % _IMAGES for axis in _each(operator.options.get("dim") or ())) == [2, 3]
     return set(_each(operator.options.get("output_size", 0))) == {1}
 
 
@@ -171,6 +177,6 @@ def _window(options: Mapping[str, Any]) -> dict[str, Option]:
     size = _square("window", options["kernel_size"])
     stride = _square("stride", options.get("stride") or options["kernel_size"])
     plain = set(_each(options.get("padding", 0))) == {0} and set(_each(options.get("dilation", 1))) == {1}
-    if not plain or options.get("ceil_mode"):
-        raise NoVectorError("its window is padded, dilated, or cut off at the edge")
+    if not plain or options.get("ceil_mode") or options.get("divisor_override"):
+        raise NoVectorError("its window is padded, dilated, cut off at the edge, or divided by another number")
     return {"kernel_size": size, "stride": stride}

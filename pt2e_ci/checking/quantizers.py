@@ -18,6 +18,8 @@ from pt2e_ci.flow.exact import representation
 from pt2e_ci.flow.homes import import_home
 from pt2e_ci.flow.patterns import PatternGraphs
 from pt2e_ci.judge.verdict import InputSet
+from pt2e_ci.operators.names import call_of, name_of
+from pt2e_ci.operators.rows import is_moving, on_input_grid
 from pt2e_ci.pipeline import Clock, Converted, Flow, StageError
 from pt2e_ci.program.segments import Reading
 from pt2e_ci.record.criteria import DEFAULT
@@ -125,7 +127,13 @@ def _is_marked(one: Operator, reading: Reading, marked: Sequence[QuantizedOperat
         return any(found.name == one.name for found in marked)
     if marked or left:
         return not left
-    return len(reading.levels) > 1  # what moves values is between levels where it is marked
+    moved = [node for node in reading.items if node.op == "call_function" and _moves(call_of(node)[0])]
+    return bool(moved) and len(reading.levels) > 1  # it is between levels where it is marked
+
+
+def _moves(target: Any) -> bool:
+    """Tell whether an operator only moves or picks values, a maximum among them."""
+    return is_moving(target) or on_input_grid(target) or name_of(target) == "amax"
 
 
 def _converted(one: Operator, make: Callable[[], Any], row: Row, flow: Flow) -> Generator[Stage, None, Converted]:

@@ -123,7 +123,9 @@ def _smallest(vector: Vector, given: Array, own: Array, device: Device, least: i
     for step in (_one_image, _one_channel, _one_window, _one_value):
         smaller = step(shown)
         answer = device.run(smaller.vector)
-        if not isinstance(answer, str) and apart(answer.levels.reshape(smaller.own.shape), smaller.own) >= least:
+        if isinstance(answer, str) or answer.levels.size != smaller.own.size:
+            continue
+        if apart(answer.levels.reshape(smaller.own.shape), smaller.own) >= least:
             shown = smaller
     return shown.vector
 
@@ -141,10 +143,14 @@ def _with(shown: Shown, change: Callable[[Array], Array], own: Array, place: tup
 def _one_image(shown: Shown) -> Shown:
     """Keep one of a batch."""
     vector, (first, *rest) = shown.vector, shown.place
-    if vector.operator in PAIRS or vector.operator in ONE_VALUE or vector.options.get("dim") == 0:
+    if vector.operator in PAIRS or vector.operator in ONE_VALUE or _joins_batches(vector):
         return shown
     kept = slice(first, first + 1)
     return _with(shown, lambda levels: levels[kept], shown.own[kept], (0, *rest))
+
+
+def _joins_batches(vector: Vector) -> bool:
+    return vector.operator == "cat" and int(str(vector.options["dim"])) % vector.operands[0].levels.ndim == 0
 
 
 def _one_channel(shown: Shown) -> Shown:

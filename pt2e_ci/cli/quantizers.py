@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pt2e_ci import stops
-from pt2e_ci.errors import unknown
+from pt2e_ci.errors import death_reason, unknown
 
 _REPORTS = Path("reports/quantizers")
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -62,8 +62,11 @@ def run(names: tuple[str, ...], reports: Path) -> None:
             raise unknown("quantizer", name, known)
     if len(names) != 1:  # each in a process of its own: what one changes in torch is not the next one's
         command = [sys.executable, "-m", "pt2e_ci", "quantizers", "run", f"--reports={reports}"]
-        codes = [subprocess.run([*command, name], check=False).returncode for name in names or known]  # noqa: S603
-        sys.exit(max(codes))
+        codes = {name: subprocess.run([*command, name], check=False).returncode for name in names or known}  # noqa: S603
+        for name, code in codes.items():
+            if code < 0:
+                click.echo(f"{name} did not come to its end: {death_reason(code)}")
+        sys.exit(1 if any(codes.values()) else 0)
     from pt2e_ci.cells.capabilities import quiet_torch
     from pt2e_ci.record.quantizers import save
 

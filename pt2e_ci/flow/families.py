@@ -80,8 +80,11 @@ def load_table() -> Table:
     """
     found = [read_table(ROWS_FILE)]
     for point in entry_points(group="pt2e_ci.quantizers"):
-        if point.module.split(".")[0] != "pt2e_ci" and isinstance(given := load("quantizers", point.name), Path):
-            found.append(read_table(given))
+        if point.module.split(".")[0] == "pt2e_ci":
+            continue
+        given = load("quantizers", point.name)
+        if isinstance(given, Path | str):  # else it is a quantizer, which `check` and the suite take by its name
+            found.append(read_table(Path(given)))
     rows = [row for table in found for row in table.quantizer]
     names = [row.name for row in rows]
     if twice := next((name for name in names if names.count(name) > 1), None):

@@ -34,7 +34,10 @@ _END = mpmath.mpf(2) ** 200
 """What is beyond it is as good as an infinity, which is that in `Real.of_floats`, too."""
 _LIMB = 2**60
 _BITS = 60
-"""The largest number in a table has so many bits."""
+"""The largest number in a table has so many bits, infinities left out."""
+_FEWER_BITS = 36
+"""Of a table with infinities, each of which is 2^61."""
+_FARTHEST = 2**61
 _MOST = 2**17
 """A function is worked out of so many different numbers at most: all levels of int16 and their differences."""
 
@@ -248,9 +251,10 @@ def tabled(exact: Callable[..., Real]) -> Callable[..., Integers]:
         if all(one is None for one in numbers):
             raise NoIntegerFormError
         largest = max((abs(one) for one in numbers if one is not None and abs(one) < INFINITE), default=Fraction(0))
-        unit = Fraction(2) ** (_exponent(largest) - _BITS)
-        end = 2 * largest / unit  # in the place of an infinity
-        whole = [0 if one is None else round(max(-end, min(end, one / unit))) for one in numbers]
+        # What stands for an infinity must be far beyond all else, for no grid to reach it.
+        has_infinite = any(one is not None and abs(one) >= INFINITE for one in numbers)
+        unit = Fraction(2) ** (_exponent(largest) - (_FEWER_BITS if has_infinite else _BITS))
+        whole = [0 if one is None else max(-_FARTHEST, min(_FARTHEST, round(one / unit))) for one in numbers]
         table = torch.tensor(whole, dtype=torch.int64)
         index = builder.call(aten.sub.Tensor, given.node, low)
         node = builder.call(aten.index.Tensor, builder.constant(table), [index])

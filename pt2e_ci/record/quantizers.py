@@ -48,7 +48,7 @@ class Annotated(Record, frozen=True, kw_only=True):
     @property
     def state(self) -> str:
         """What became of it in a word."""
-        if self.error and not self.annotated:
+        if self.error:
             return "error"
         if not self.annotated:
             return "no"
@@ -56,7 +56,9 @@ class Annotated(Record, frozen=True, kw_only=True):
             return "moves"
         if self.exact is Outcome.PASS and self.evidence is Kind.PROVED:
             return "proved"
-        return "integer" if self.exact is not None and self.exact not in (Outcome.FLOAT, Outcome.ERROR) else "annotated"
+        if self.exact is Outcome.MISMATCH:
+            return "wrong"
+        return "integer" if self.exact in (Outcome.PASS, Outcome.INEXACT) else "annotated"
 
     @property
     def is_integer_upstream(self) -> bool:

@@ -1,4 +1,4 @@
-"""A second look at what was proved, from the record alone: in fractions, one value at a time, and by no code of others.
+"""A second look at what was proved, from the record alone: in fractions, one value at a time, by code of its own.
 
 It works every boundary, and every pair, out anew, puts in those that the record says are off, and must find the digest
 of what the program gave. It holds outcomes against reasons and operators, and of an input that shows something wrong
@@ -35,9 +35,17 @@ def verify(case: Case) -> list[str]:
         f"{operator.name} ({operator.node}): {complaint}"
         for operator in case.operators
         if operator.evidence is not None
-        for complaint in complaints(operator.evidence)
+        for complaint in _readable(operator.evidence)
     ]
     return [*_outcome(case), *found]
+
+
+def _readable(evidence: Evidence) -> list[str]:
+    """Return what is wrong with a record of evidence, or that it cannot be read: a report may be anybody's."""
+    try:
+        return [*complaints(evidence)]
+    except (ValueError, ZeroDivisionError, IndexError, KeyError) as error:
+        return [f"its evidence makes no sense: {error}"]
 
 
 def _outcome(case: Case) -> Iterator[str]:
@@ -60,6 +68,9 @@ def complaints(evidence: Evidence) -> Iterator[str]:
         yield "it is proved, and an input shows that it is wrong"
     if evidence.low + evidence.high != evidence.wrong or evidence.wrong > evidence.values:
         yield f"{evidence.wrong} of {evidence.values} are wrong, {evidence.low} below and {evidence.high} above"
+    named = [*(evidence.rescale.off if evidence.rescale else ()), *(one for some in evidence.pairs for one in some.off)]
+    if named and not evidence.wrong:
+        yield f"it names {len(named)} that are off, and says that none is wrong"
     if evidence.witness is not None:
         yield from _witnessed(evidence.witness, evidence.rescale)
     if evidence.rescale is not None:

@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
     from pt2e_ci.record.quantizers import Annotated, QuantizerReport
 
-MARKS = {"no": "\N{MIDDLE DOT}", "annotated": "A", "integer": "I", "proved": "P", "error": "!", "moves": "M"}
+MARKS = {
+    "no": "\N{MIDDLE DOT}",
+    "annotated": "A",
+    "integer": "I",
+    "proved": "P",
+    "moves": "M",
+    "wrong": "X",
+    "error": "!",
+}
 MEANING = (
     "P annotated, and proved right for every input in the exact representation · I integer there, and not proved · "
-    "A annotated, and in float · M moves or picks levels · ! preparing or converting raises · a dot: not annotated · "
-    "*: integer in upstream's representation, too"
+    "A annotated, and in float · M moves or picks levels · X integer there, and wrong · "
+    "! preparing or converting raises · a dot: not annotated · *: integer in upstream's representation, too"
 )
-_STYLES = {"P": "green", "I": "yellow", "A": "red", "!": "red"}
+_STYLES = {"P": "green", "I": "yellow", "X": "red", "A": "red", "!": "red"}
 
 
 def operators(reports: Sequence[QuantizerReport]) -> list[str]:
@@ -51,8 +59,8 @@ def ran(reports: Sequence[QuantizerReport]) -> list[QuantizerReport]:
     )
 
 
-def _age(report: QuantizerReport) -> tuple[Version, str]:
-    return Version(report.torch), report.torchao or ""
+def _age(report: QuantizerReport) -> tuple[Version, Version]:
+    return Version(report.torch), Version(report.torchao or "0")
 
 
 def terminal(reports: Sequence[QuantizerReport]) -> Table:
