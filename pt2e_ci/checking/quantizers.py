@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pt2e_ci.program.segments import QuantizedOperator
     from pt2e_ci.record.records import Case, Kind
 
+_ALSO = ("amax", "pad")
+"""What moves or picks values, too, though its row does not say so."""
 _IMAGES = 4
 """The dimensions of a batch of images, which alone can be channels last."""
 
@@ -133,7 +135,7 @@ def _is_marked(one: Operator, reading: Reading, marked: Sequence[QuantizedOperat
 
 def _moves(target: Any) -> bool:
     """Tell whether an operator only moves or picks values, a maximum among them."""
-    return is_moving(target) or on_input_grid(target) or name_of(target) == "amax"
+    return is_moving(target) or on_input_grid(target) or name_of(target) in _ALSO
 
 
 def _converted(one: Operator, make: Callable[[], Any], row: Row, flow: Flow) -> Generator[Stage, None, Converted]:
