@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pt2e_ci.flow.homes import home_in_use
+from pt2e_ci.flow.homes import QUANTIZERS, home_in_use
 from pt2e_ci.operators.names import call_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import row_of
@@ -16,11 +16,8 @@ from pt2e_ci.program.segments import ANNOTATION
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-# What holds specifications, and what holds observers, by home.
-_MODULES = {
-    "torch.ao": ("torch.ao.quantization.quantizer", "torch.ao.quantization.observer"),
-    "torchao": ("torchao.quantization.pt2e.quantizer", "torchao.quantization.pt2e"),
-}
+# What holds observers, by home.
+_OBSERVERS = {"torch.ao": "torch.ao.quantization.observer", "torchao": "torchao.quantization.pt2e"}
 _COUNTED = (Kind.CONTRACTION, Kind.POOLING, Kind.ELEMENTWISE, Kind.JOIN, Kind.ACTIVATION, Kind.OTHER, Kind.NEUTRAL)
 
 
@@ -28,9 +25,9 @@ class _Everything:
     """Activations int8 and asymmetric, weights int8 in [-127, 127], one scale for each tensor; a bias stays float."""
 
     def __init__(self) -> None:
-        specifications, observers = _MODULES[home_in_use().name]
-        self._specifications = import_module(specifications)
-        self._observer = import_module(observers).MinMaxObserver
+        home = home_in_use().name
+        self._specifications = import_module(QUANTIZERS[home])
+        self._observer = import_module(_OBSERVERS[home]).MinMaxObserver
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Mark the float operands and the result of every operator that has an exact form, and does not only move."""
@@ -68,7 +65,7 @@ class _Everything:
 
 def everything() -> Any:
     """Return the quantizer, of the class that the home of the flow takes."""
-    base = import_module(_MODULES[home_in_use().name][0]).Quantizer
+    base = import_module(QUANTIZERS[home_in_use().name]).Quantizer
     return type("Everything", (_Everything, base), {})()
 
 

@@ -40,6 +40,12 @@ _MODULES: dict[FlowName, tuple[str, str, str, str, str]] = {
     ),
 }
 
+QUANTIZERS: dict[FlowName, str] = {
+    "torch.ao": "torch.ao.quantization.quantizer",
+    "torchao": "torchao.quantization.pt2e.quantizer",
+}
+"""The package that has the class of quantizers, their specifications, and Inductor's."""
+
 _in_use: ContextVar[Home] = ContextVar("home")
 
 

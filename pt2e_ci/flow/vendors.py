@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
-from pt2e_ci.flow.homes import home_in_use
+from pt2e_ci.flow.homes import QUANTIZERS, home_in_use
 
-_HOMES = {"torch.ao": "torch.ao.quantization.quantizer", "torchao": "torchao.quantization.pt2e.quantizer"}
 _ARM = "executorch.backends.arm"
 _CADENCE = "executorch.backends.cadence.aot.quantizer.quantizer"
 
 
 def _inductor(kind: str, named: str) -> Any:
-    module = import_module(f"{_HOMES[home_in_use().name]}.{kind}_inductor_quantizer")
+    module = import_module(f"{QUANTIZERS[home_in_use().name]}.{kind}_inductor_quantizer")
     quantizer = getattr(module, f"{named}InductorQuantizer")()
     return quantizer.set_global(getattr(module, f"get_default_{kind}_inductor_quantization_config")())
 

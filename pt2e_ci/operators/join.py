@@ -38,11 +38,7 @@ def cat(tensors: Sequence[Real], dim: int = 0) -> Real:
 
 def cat_integers(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Integers:
     """Bring all operands to a common unit, and put them one after the other."""
-    values = [operand(builder, value) for value in tensors]
-    unit = common_unit([value.units[0] for value in values])
-    parts = [in_units(builder, value, unit) for value in values]
-    node = builder.call(aten.cat.default, [part.node for part in parts], dim)
-    return Integers(node, (unit,), max(part.largest for part in parts))
+    return _joined(builder, aten.cat.default, tensors, dim)
 
 
 def stack(tensors: Sequence[Real], dim: int = 0) -> Real:
@@ -52,10 +48,14 @@ def stack(tensors: Sequence[Real], dim: int = 0) -> Real:
 
 def stack_integers(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Integers:
     """Bring all operands to a common unit, and put them one after the other along a new dimension."""
+    return _joined(builder, aten.stack.default, tensors, dim)
+
+
+def _joined(builder: Builder, target: Any, tensors: Sequence[Any], dim: int) -> Integers:
     values = [operand(builder, value) for value in tensors]
     unit = common_unit([value.units[0] for value in values])
     parts = [in_units(builder, value, unit) for value in values]
-    node = builder.call(aten.stack.default, [part.node for part in parts], dim)
+    node = builder.call(target, [part.node for part in parts], dim)
     return Integers(node, (unit,), max(part.largest for part in parts))
 
 

@@ -13,10 +13,10 @@ from pt2e_ci.cells.capabilities import cpu_flags, cpu_model
 from pt2e_ci.cells.cell import platform_tag
 from pt2e_ci.errors import InputError
 from pt2e_ci.exact.schemes import Rounding
-from pt2e_ci.files import read_toml, write_whole
+from pt2e_ci.files import read_toml
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.records import Record
-from pt2e_ci.record.report import decode_file
+from pt2e_ci.record.report import decode_files, encode_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -163,9 +163,7 @@ def report_of(engine: str, package: str, digest: str, results: list[Compared], k
 
 def save(report: EngineReport, folder: Path) -> Path:
     """Write a report into a folder, under the engine's name and the platform's; return its path."""
-    path = folder / f"{report.engine}-{report.platform}.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n", 0o644)
-    return path
+    return encode_file(folder / f"{report.engine}-{report.platform}.json", report)
 
 
 def read_reports(paths: Iterable[Path]) -> list[EngineReport]:
@@ -175,7 +173,4 @@ def read_reports(paths: Iterable[Path]) -> list[EngineReport]:
         InputError: there is none, or one of them is something else.
 
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    if not files:
-        raise InputError("no report of an engine there: run `nox -s engines`")
-    return [decode_file(file, EngineReport, "report of an engine", VERSION) for file in files]
+    return decode_files(paths, EngineReport, "report of an engine", VERSION, "nox -s engines")

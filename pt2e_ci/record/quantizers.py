@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pt2e_ci.errors import InputError
-from pt2e_ci.files import write_whole
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.records import Kind, Record
-from pt2e_ci.record.report import decode_file
+from pt2e_ci.record.report import decode_files, encode_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,9 +106,7 @@ class QuantizerReport(Record, frozen=True, kw_only=True):
 def save(report: QuantizerReport, folder: Path) -> Path:
     """Write a report into a folder, under the quantizer's name and the torch's; return its path."""
     home = f"-torchao{report.torchao}" if report.torchao else ""
-    path = folder / f"{report.quantizer}-torch{report.torch}{home}.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n", 0o644)
-    return path
+    return encode_file(folder / f"{report.quantizer}-torch{report.torch}{home}.json", report)
 
 
 def read_reports(paths: Iterable[Path]) -> list[QuantizerReport]:
@@ -120,7 +116,4 @@ def read_reports(paths: Iterable[Path]) -> list[QuantizerReport]:
         InputError: there is none, or one of them is something else.
 
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    if not files:
-        raise InputError("no report of a quantizer there: run `nox -s quantizers`")
-    return [decode_file(file, QuantizerReport, "report of a quantizer", VERSION) for file in files]
+    return decode_files(paths, QuantizerReport, "report of a quantizer", VERSION, "nox -s quantizers")

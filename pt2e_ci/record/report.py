@@ -174,6 +174,25 @@ def decode_file(path: Path, kind: type[_Decoded], called: str, version: int) -> 
     return found
 
 
+def decode_files(paths: Iterable[Path], kind: type[_Decoded], called: str, version: int, how: str) -> list[_Decoded]:
+    """Read the files, and those of folders, that hold one record each, by name; `how` says what would make one.
+
+    Raises:
+        InputError: there is none, or one of them is something else.
+
+    """
+    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if not files:
+        raise InputError(f"no {called} there: run `{how}`")
+    return [decode_file(file, kind, called, version) for file in files]
+
+
+def encode_file(path: Path, record: Any) -> Path:
+    """Write a record as JSON, whole or not at all; return its path."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n", 0o644)
+    return path
+
+
 def _checked(records: Sequence[Run | Case | End], end: End, path: Path) -> tuple[Case, ...]:
     """Return the case lines if they are all there, each once."""
     cases: list[Case] = []
