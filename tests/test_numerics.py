@@ -9,6 +9,7 @@ import torch
 
 from pt2e_ci.judge import numerics
 from pt2e_ci.judge.digest import Digest
+from pt2e_ci.judge.exactness import narrowed
 from pt2e_ci.judge.numerics import Comparison
 
 
@@ -27,6 +28,22 @@ def test_counts_steps_of_the_grid():
     assert found.compared == 4
     assert found.histogram == {"-1": 1, "0": 1, "1": 1, "2": 1}
     assert found.off_grid == 0
+
+
+@pytest.mark.parametrize("far", [0, 1, 300, 5000])
+def test_levels_are_whole_steps_apart(far):
+    exact = torch.arange(-100, 200, dtype=torch.int32)
+    found = exact + torch.where(exact % 7 == 0, far, 0).to(torch.int32)
+    in_steps, in_levels = Comparison(), Comparison()
+    in_steps.add(found.double(), exact.double(), 1.0)
+    in_levels.add_levels(found, exact)
+    assert in_levels.record() == in_steps.record()
+    assert in_levels.max_lsb == far
+
+
+def test_what_a_dtype_does_not_hold_is_no_level_in_it():
+    levels = torch.tensor([3, 3 + 2**32, -(2**40)])
+    assert (narrowed(levels, torch.int32) == torch.tensor([3, 3, 0])).tolist() == [True, False, False]
 
 
 def test_absolute_where_there_is_no_grid():

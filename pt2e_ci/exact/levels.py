@@ -56,19 +56,22 @@ def to_levels(
     where the rounding turns exceeds the bound of the error. The others are rounded as rationals, one by one.
     """
     steps = real.times(1 / scale)
-    value, error = steps.approximately()
     # Far outside of the range the clamp decides, and a float64 of any size stays one.
     low, high = (bound - zero_point for bound in bounds)
-    value = value.clamp(low - 2, high + 2)
+    value = steps.floats().contiguous().clamp_(low - 2, high + 2)
     if rounding is Rounding.HALF_EVEN_OF_LEVEL:
-        levels = (torch.round(value + zero_point) - zero_point).to(torch.int64).contiguous()
+        whole = torch.round(value + zero_point)
     else:
-        levels = _MANY[rounding](value).to(torch.int64).contiguous()
+        whole = _MANY[rounding](value).add_(zero_point)
+    levels = whole.clamp_(*bounds).to(torch.int64)
     if steps.exact and not steps.fits_float64:
-        distance = (value - rounding.turn - (value - rounding.turn).round()).abs()
-        slack = (value.abs() + 1) * 2.0**-50  # the differences above are rounded, too
-        inside = (value > low - 1) & (value < high + 1) & (error > 0)  # without an error a number is 0
-        flat, unsettled = levels.view(-1), (inside & (distance <= error + slack)).reshape(-1)
-        for index in unsettled.nonzero().flatten().tolist():
-            flat[index] = rounding.whole(steps.element(index), zero_point)
-    return (levels + zero_point).clamp(*bounds)
+        distance = value - rounding.turn
+        distance.sub_(distance.round()).abs_()
+        limit = max(map(abs, (low, high, *bounds))) + 2
+        slack = limit * 2.0**-50  # the differences above are rounded, too
+        near = (distance <= steps.error(limit) + slack).view(-1).nonzero().flatten()
+        numbers, flat = value.view(-1)[near], levels.view(-1)
+        is_zero = torch.stack([term.integers.reshape(-1)[near] == 0 for term in steps.terms]).all(0)
+        for index in near[(numbers > low - 1) & (numbers < high + 1) & ~is_zero].tolist():
+            flat[index] = min(max(rounding.whole(steps.element(index), zero_point) + zero_point, bounds[0]), bounds[1])
+    return levels

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ _LIMIT = 2**62  # integers stay below it, so that a sum of two fits into int64
 _LIMB = 2**24
 _MANTISSA = 53
 _UNIT = 2.0**-53
+_FEW = 4096
 INFINITE = Fraction(2) ** 200
 """What an infinity counts as: beyond every clamp."""
 
@@ -39,7 +41,7 @@ class Term:
     unit: Fraction
     integers: torch.Tensor
 
-    @property
+    @cached_property
     def largest(self) -> int:
         """The largest magnitude among the integers."""
         if not self.integers.numel():
@@ -97,6 +99,8 @@ class Real:
 
         A term of zeros has a unit that means nothing, and would scale another's integers beyond int64.
         """
+        if len(self.terms) == 1:
+            return self
         terms = [_without_twos(term) for term in self.terms if term.largest]
         terms = terms or [Term(Fraction(1), torch.zeros_like(self.terms[0].integers))]
         while len(terms) > 1:
@@ -105,7 +109,7 @@ class Real:
             scale_a, scale_b = int(a.unit / unit), int(b.unit / unit)
             if a.largest * abs(scale_a) + b.largest * abs(scale_b) >= _LIMIT:
                 break
-            terms[:2] = [Term(unit, a.integers * scale_a + b.integers * scale_b)]
+            terms[:2] = [Term(unit, torch.add(_times(a.integers, scale_a), b.integers, alpha=scale_b))]
         return Real(tuple(terms), self.exact)
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Real:
@@ -136,8 +140,8 @@ class Real:
     def plus(self, other: Real) -> Real:
         """Add, broadcasting."""
         shape = torch.broadcast_shapes(self.shape, other.shape)
-        terms = tuple(Term(term.unit, term.integers.expand(shape).contiguous()) for term in (*self.terms, *other.terms))
-        return Real(terms, self.exact and other.exact).reduced()
+        found = Real((*self.terms, *other.terms), self.exact and other.exact).reduced()
+        return found.map(lambda integers: integers.expand(shape).contiguous())
 
     def where(self, mask: torch.Tensor, other: Real) -> Real:
         """Take this where the mask is set, and the other elsewhere."""
@@ -148,18 +152,25 @@ class Real:
         numbers = (term.unit * int(term.integers.reshape(-1)[index]) for term in self.terms)
         return sum(numbers, Fraction(0))
 
-    def approximately(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the numbers in float64, and a bound of each one's error.
+    def floats(self) -> torch.Tensor:
+        """Return the numbers in float64: off by `error` at most."""
+        first, *others = (term.integers.to(torch.float64).mul_(float(term.unit)) for term in self.terms)
+        for part in others:
+            first.add_(part)
+        return first
+
+    def error(self, limit: float = math.inf) -> torch.Tensor | float:
+        """Return a bound of what each number is off by in float64; one for all up to a limit, where that says enough.
 
         A term is its unit rounded to float64, times an integer rounded to float64, rounded: three errors of one
         unit of roundoff each, and each addition of terms is one more. Twice their sum also covers the products of
         errors that are left out.
         """
-        parts = [float(term.unit) * term.integers.to(torch.float64) for term in self.terms]
-        value, size = parts[0], parts[0].abs()
-        for part in parts[1:]:
-            value, size = value + part, size + part.abs()
-        return value, size * (2 * (3 + len(parts)) * _UNIT)
+        share = 2 * (3 + len(self.terms)) * _UNIT
+        if len(self.terms) == 1 and limit < math.inf:
+            return limit * share
+        sizes = (term.integers.to(torch.float64).mul_(float(term.unit)).abs_() for term in self.terms)
+        return sum(sizes, torch.zeros(())) * share
 
     @property
     def fits_float64(self) -> bool:
@@ -169,17 +180,13 @@ class Real:
         power_of_two = not numerator & (numerator - 1) and not denominator & (denominator - 1)
         return not others and power_of_two and first.largest < 2**_MANTISSA
 
-    def floats(self) -> torch.Tensor:
-        """Return the numbers in float64, off by a few units of roundoff at most."""
-        return self.approximately()[0]
-
     def is_below(self, bound: Fraction) -> torch.Tensor:
         """Tell, exactly, which numbers are below a bound."""
         (first, *others) = self.terms
         if not others and first.unit > 0 and self.exact:
             least = math.ceil(bound / first.unit)  # the least integer that is not
             return first.integers < max(-_LIMIT, min(least, _LIMIT))
-        value, error = self.approximately()
+        value, error = self.floats(), self.error()
         below = (value < float(bound)).contiguous()
         if self.exact:
             # The bound's float64, and the difference, are rounded too. Without an error a number is 0, and so settled.
@@ -252,6 +259,10 @@ def _halves(term: Term) -> tuple[Term, Term]:
     return Term(term.unit, term.integers - high * size), Term(term.unit * size, high)
 
 
+def _times(integers: torch.Tensor, factor: int) -> torch.Tensor:
+    return integers if factor == 1 else integers * factor
+
+
 def _without_twos(term: Term) -> Term:
     """Move powers of two that all integers share into the unit."""
     shift = _trailing_zeros(term.integers)
@@ -261,6 +272,8 @@ def _without_twos(term: Term) -> Term:
 def _trailing_zeros(integers: torch.Tensor) -> int:
     """Return how many low bits are 0 in all of the integers; 0 where all of the bits are."""
     flat = integers.reshape(-1)
+    if bool((flat[:_FEW] & 1).any()):  # as nearly always
+        return 0
     while flat.numel() > 1:
         middle = (flat.numel() + 1) // 2
         flat = flat[:middle] | torch.nn.functional.pad(flat[middle:], (0, 2 * middle - flat.numel()))

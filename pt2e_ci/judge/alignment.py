@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,7 @@ class Alignment:
         self._integers = [*given, *(value for value in live if trace.info[value].is_integer)]
         self._floats = [value for value in live if trace.info[value].dtype.is_floating_point]
         self._bools = [value for value in live if trace.info[value].dtype is torch.bool]
+        self._dtypes = {one.quantize.node: one.quantize.grid.dtype for one in reading.levels}
         self._same = self._kept_levels()
 
     def align(self, exact: Sequence[Mapping[Node, torch.Tensor]]) -> None:
@@ -79,16 +80,10 @@ class Alignment:
         choices: dict[Node, list[Value]] = {}
         for one in self._reading.levels:
             node = one.quantize.node
-            wanted = [given[node] for given in exact]
-            near = self._near(self._candidates(one, wanted[0].shape), wanted)
-            dtype = one.quantize.grid.dtype
-            if near:
-                ranked = sorted(
-                    near, key=lambda value: (near[value], self._trace.info[value].dtype != dtype, value.index)
-                )
-                choices[node] = ranked
-                self.levels[node] = ranked[0]
-        self._separate(choices)
+            choices[node] = self._candidates(one, exact[0][node].shape)
+            if choices[node]:
+                self.levels[node] = self._nearest(node, choices[node], [given[node] for given in exact])
+        self._separate(choices, exact)
 
     def find(self, node: Node, exact: Sequence[torch.Tensor], before: Iterable[Node]) -> None:
         """Find the tensor of an operator's result in float: the nearest of its shape that descends from these levels.
@@ -124,15 +119,29 @@ class Alignment:
         found = self.levels[node]
         others = [
             value
-            for value in self._integers
-            if self._trace.info[value].shape == self._trace.info[found].shape
-            and value != found
+            for value in self._of_shape(self._trace.info[found].shape)
+            if value != found
             and self._trace.origins.get(value) == self._trace.origins.get(found)
-            and (self._same[value] == self._same[found] or not self._ancestors[value] & 1 << found.index)
             and (target is None or self._same[value] != self._same.get(target))
-            and all(torch.equal(run[value].to(torch.int64), run[found].to(torch.int64)) for run in self._runs)
+            and (self._same[value] == self._same[found] or self._is_twin(value, found))
         ]
         return [found, *others]
+
+    def _is_twin(self, value: Value, found: Value) -> bool:
+        """Tell whether a tensor has another's levels, and not by being worked out from it."""
+        return not self._ancestors[value] & 1 << found.index and all(
+            _equal(run[value], run[found]) for run in self._runs
+        )
+
+    def _of_shape(self, shape: tuple[int, ...]) -> list[Value]:
+        return self._by_shape.get(shape, [])
+
+    @cached_property
+    def _by_shape(self) -> dict[tuple[int, ...], list[Value]]:
+        found: dict[tuple[int, ...], list[Value]] = defaultdict(list)
+        for value in self._integers:
+            found[self._trace.info[value].shape].append(value)
+        return found
 
     def behind(self, node: Node) -> set[Value]:
         """Return all tensors that what has the levels of a quantize node is worked out from."""
@@ -148,9 +157,8 @@ class Alignment:
         given = frozenset(self._given[node] for node in self._made_of[one.quantize.source] if node in self._given)
         return [
             value
-            for value in self._integers
-            if self._trace.info[value].shape == tuple(shape)
-            and self._same[value] not in taken
+            for value in self._of_shape(tuple(shape))
+            if self._same[value] not in taken
             and all(self._ancestors[value] & bit for bit in bits)
             # What the program is given is told apart by what it is.
             and (before or not given or self._trace.origins.get(value) == given)
@@ -169,20 +177,25 @@ class Alignment:
         """Return the bits of all tensors that have the levels of a quantize node."""
         return sum(1 << value.index for value in self.alike(node))
 
-    def _near(self, values: Iterable[Value], exact: Sequence[torch.Tensor]) -> dict[Value, float]:
-        """Return the distances of the nearest of some tensors, and of those that are hardly further off."""
-        runs = [(run, one) for run, one in zip(self._runs, exact, strict=True) if one.numel()]
-        first = {value: _apart(runs[0][0][value], runs[0][1]) if runs else 0.0 for value in values}
-        found: dict[Value, float] = {}
-        least = math.inf
-        for value in sorted(first, key=lambda one: first[one]):
-            distance = first[value]
-            for run, one in runs[1:]:
-                if distance > least + _NEAR * len(self._runs):  # it only grows, and what is this far off is not taken
-                    break
-                distance += _apart(run[value], one)
-            found[value], least = distance, min(least, distance)
-        return {value: one for value, one in found.items() if one <= least + _NEAR * len(self._runs)}
+    def _nearest(self, node: Node, values: Iterable[Value], exact: Sequence[torch.Tensor]) -> Value:
+        """Return the nearest of some tensors to the levels of a quantize node."""
+        # What a part of one run is off by is the least that all can be: most are far from it.
+        bounds = sorted((_least(self._runs[0][value], exact[0]), value.index, value) for value in values)
+        ranked: list[tuple[tuple[float, bool, int], Value]] = []
+        for bound, _, value in bounds:
+            if ranked and bound > ranked[0][0][0]:
+                break
+            ranked = [min([*ranked, (self._rank(node, value, exact), value)], key=lambda one: one[0])]
+        return ranked[0][1]
+
+    def _near(self, node: Node, values: Iterable[Value], exact: Sequence[torch.Tensor]) -> list[Value]:
+        """Return those of some tensors that are hardly further off than the nearest, the nearest first."""
+        ranks = {value: self._rank(node, value, exact) for value in values}
+        ranked = sorted(ranks, key=lambda value: ranks[value])
+        return [value for value in ranked if ranks[value][0] <= ranks[ranked[0]][0] + _NEAR * len(self._runs)]
+
+    def _rank(self, node: Node, value: Value, exact: Sequence[torch.Tensor]) -> tuple[float, bool, int]:
+        return self._distance(value, exact), self._trace.info[value].dtype != self._dtypes[node], value.index
 
     def _distance(self, value: Value, exact: Sequence[torch.Tensor]) -> float:
         pairs = [(run[value], one) for run, one in zip(self._runs, exact, strict=True) if one.numel()]
@@ -201,34 +214,47 @@ class Alignment:
                 continue
             (source,) = sources
             if self._trace.info[source].shape == self._trace.info[value].shape and all(
-                torch.equal(run[source].to(torch.int64), run[value].to(torch.int64)) for run in self._runs
+                _equal(run[source], run[value]) for run in self._runs
             ):
                 same[value] = same[source]
         return same
 
-    def _separate(self, choices: Mapping[Node, Sequence[Value]]) -> None:
+    def _separate(self, choices: Mapping[Node, Sequence[Value]], exact: Sequence[Mapping[Node, torch.Tensor]]) -> None:
         """Where what comes after reads around levels, take the nearest others that it does not read around."""
         for one in self._reading.levels:
             operands = [node for node in self._reading.levels_before(one.quantize.node) if node in self.levels]
             if one.quantize.node in self.levels and operands:
-                self._settle(self.levels[one.quantize.node], operands, choices)
+                self._settle(self.levels[one.quantize.node], operands, choices, exact)
         for value, node in zip(self._trace.output_values, self._reading.outputs, strict=True):
             operands = [one for one in self._reading.levels_before(node) if one in self.levels] if node else []
             if value is not None and operands:
-                self._settle(value, operands, choices)
+                self._settle(value, operands, choices, exact)
 
-    def _settle(self, target: Value, operands: Sequence[Node], choices: Mapping[Node, Sequence[Value]]) -> None:
+    def _settle(
+        self,
+        target: Value,
+        operands: Sequence[Node],
+        choices: Mapping[Node, Sequence[Value]],
+        exact: Sequence[Mapping[Node, torch.Tensor]],
+    ) -> None:
         def around() -> int:
             return len(Segment.between(self._trace, self.cuts(operands), target).inputs)
 
         least = around()
         for node in operands:
-            for other in choices[node] if least else ():
+            for other in self._near(node, choices[node], [given[node] for given in exact]) if least else ():
                 kept, self.levels[node] = self.levels[node], other
                 if (now := around()) < least and other != target:
                     least = now
                     break
                 self.levels[node] = kept
+
+
+def _equal(some: torch.Tensor, others: torch.Tensor) -> bool:
+    """Tell whether tensors hold the same integers, of whatever dtypes."""
+    if some.dtype != others.dtype:
+        some, others = some.to(torch.int64), others.to(torch.int64)
+    return torch.equal(some, others)
 
 
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -238,6 +264,15 @@ def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
     found, wanted = found.to(torch.float64), wanted.to(torch.float64)
     same = (found == wanted) | (found.isnan() & wanted.isnan())
     return float((found - wanted).abs().masked_fill(same, 0.0).nan_to_num(torch.inf).mean())
+
+
+def _least(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return what the mean difference is at least, by an eighth of the elements."""
+    dimension = next((index for index, length in enumerate(wanted.shape) if length > 1), None)
+    if dimension is None or not wanted.numel():
+        return 0.0
+    found, part = (one.narrow(dimension, 0, -(-one.shape[dimension] // 8)) for one in (found, wanted))
+    return _apart(found, part) * part.numel() / wanted.numel()
 
 
 def _ancestors(trace: Trace) -> dict[Value, int]:

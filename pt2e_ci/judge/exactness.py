@@ -43,6 +43,9 @@ _NOISE = 4
 # And of one that depends on no levels, this share of the largest value at most.
 _FLOAT = 2.0**-10
 
+# Levels that lie within a range of so many are counted.
+_COUNTED = 2**16
+
 
 @dataclass
 class Wrong:
@@ -211,17 +214,19 @@ class Exactness:
             if isinstance(b, torch.Tensor):
                 self.reference.add(a, truth, step)
                 self.qdq.add(b, truth, step)
-        qdq = {node: run.qdq.kept[node].to(torch.int64) for node in self.levels}
-        reference = {node: run.values[value].to(torch.int64) for node, value in self.alignment.levels.items()}
-        of_qdq, of_reference = self._own(run, exact, qdq), self._own(run, exact, reference)
+        qdq = {node: run.qdq.kept[node].to(exact.levels[node].dtype) for node in self.levels}
+        aligned = self.alignment.levels.items()
+        reference = {node: narrowed(run.values[value], exact.levels[node].dtype) for node, value in aligned}
+        of_qdq = self._own(run, exact, qdq)
+        of_reference = self._own(run, exact, reference, keep_steps=True)
         for node, found in qdq.items():
-            self.levels[node].qdq.add(found.double(), of_qdq.levels[node].double(), 1.0)
-            self.levels[node].qdq_through.add(found.double(), exact.levels[node].double(), 1.0)
-            self.levels[node].used.update(found.unique().tolist())
+            self.levels[node].qdq.add_levels(found, of_qdq.levels[node])
+            self.levels[node].qdq_through.add_levels(found, exact.levels[node])
+            self.levels[node].used.update(_distinct(found))
         for node, found in reference.items():
             measured, right = self.levels[node], of_reference.levels[node]
-            measured.reference.add(found.double(), right.double(), 1.0)
-            measured.through.add(found.double(), exact.levels[node].double(), 1.0)
+            measured.reference.add_levels(found, right)
+            measured.through.add_levels(found, exact.levels[node])
             if not torch.equal(found, right):
                 steps, point = of_reference.steps(node), of_reference.zero_point(node)
                 measured.wrong.add(found, right, steps, self.rounding, self._allowed[node])
@@ -278,22 +283,27 @@ class Exactness:
         measured.reference.add(torch.where(same, right.double(), found.double()), right.double(), step)
         measured.wrong.off += int((~same & ~(difference <= noise + DISPLACEMENT * step)).sum())
 
-    def _run(self, run: Given, operands: Mapping[Node, Any] | None) -> Exact:
+    def _run(self, run: Given, operands: Mapping[Node, Any] | None, *, keep_steps: bool = False) -> Exact:
         runtime = {node: run.qdq.kept[node] for node in self._reading.runtime}
         given = (self._reading, run.inputs)
         before = [(tensor, tensor.detach().clone()) for tensor in self._state]
         try:
             return run_exactly(
-                *given, runtime=runtime, operands=operands, keep=self.results.keys(), rounding=self.rounding
+                *given,
+                runtime=runtime,
+                operands=operands,
+                keep=self.results.keys(),
+                keep_steps=keep_steps,
+                rounding=self.rounding,
             )
         finally:
             put_back(before)  # what is no float is run as it is, and may write into the program's own
 
-    def _own(self, run: Given, exact: Exact, levels: Mapping[Node, torch.Tensor]) -> Exact:
+    def _own(self, run: Given, exact: Exact, levels: Mapping[Node, torch.Tensor], *, keep_steps: bool = False) -> Exact:
         """Return what each operator should have made of the operands that it had."""
-        # The same levels everywhere are the same operands, too.
+        # The same levels everywhere are the same operands, too, and of what is right nobody asks the steps.
         same = all(torch.equal(exact.levels[node], found) for node, found in levels.items())
-        return exact if same else self._run(run, levels)
+        return exact if same else self._run(run, levels, keep_steps=keep_steps)
 
     def _start(self, *, is_reference: bool) -> str | None:
         """Name the first operator whose levels differ from the exact program's."""
@@ -352,6 +362,24 @@ def _unit(moved: torch.Tensor, right: torch.Tensor, own: torch.Tensor, own_right
     noise = _NOISE * _largest(own.double() - own_right.double())
     least = size * float(torch.finfo(own.dtype).eps)
     return step or least or 1.0, max(least, min(noise, step or size * _FLOAT))
+
+
+def narrowed(levels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return levels in another dtype; what does not fit is the largest or the least there, and is no level anyway."""
+    limits = torch.iinfo(dtype)
+    if torch.iinfo(levels.dtype).max > limits.max:
+        levels = levels.to(torch.int64).clamp(limits.min // 2, limits.max // 2)
+    return levels.to(dtype)
+
+
+def _distinct(levels: torch.Tensor) -> list[int]:
+    """Return the levels that occur: counted, for what counts few numbers is much faster than what sorts them."""
+    if not levels.numel():
+        return []
+    low, high = levels.aminmax()
+    if int(high) - int(low) >= _COUNTED:
+        return levels.unique().tolist()
+    return (levels - low).flatten().bincount().nonzero().flatten().add_(low).tolist()
 
 
 def _largest(values: torch.Tensor) -> float:

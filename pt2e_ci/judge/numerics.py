@@ -57,6 +57,18 @@ class Comparison:
             else:
                 self._add_steps(difference / step, _on_grid(actual.dtype))
 
+    def add_levels(self, actual: torch.Tensor, expected: torch.Tensor) -> None:
+        """Compare integers, which are whole steps apart, in a dtype that their differences fit in."""
+        for a, b, _ in _chunks(actual, expected, None):
+            difference = a - b
+            low, high = difference.aminmax()
+            if low == high == 0:
+                self._whole_bins[_LAST_BIN] += difference.numel()
+            elif max(-int(low), int(high)) < _LAST_BIN:
+                self._whole_bins += difference.add_(_LAST_BIN).bincount(minlength=_BINS)
+            else:
+                self._add_steps(difference.double(), _ON_GRID)
+
     def _add_whole_steps(self, a: torch.Tensor, b: torch.Tensor, step: float) -> bool:
         """Count the differences if all of them are few and whole steps, as they nearly always are.
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from pt2e_ci.program.segments import Grid, Reading
 
+# Levels that are smaller take half the memory of others.
+_SMALL = 2**24
+
 
 @dataclass
 class Exact:
@@ -32,7 +35,7 @@ class Exact:
 
     Attributes:
         outputs: the leaves of its output, tensors as float64: real numbers, rounded once.
-        levels: the levels that each quantize node gives, int64.
+        levels: the levels that each quantize node gives; of one dtype for each, in which their differences fit.
         values: what the nodes give that were to be kept, tensors as the outputs are.
         approximated: operators without an exact form, which were computed in float64.
 
@@ -90,6 +93,7 @@ def run_exactly(
     runtime: Mapping[Node, Any],
     operands: Mapping[Node, torch.Tensor] | None = None,
     keep: Collection[Node] = (),
+    keep_steps: bool = False,
     rounding: Rounding = Rounding.HALF_EVEN,
 ) -> Exact:
     """Run a Q/DQ program on real numbers.
@@ -102,10 +106,12 @@ def run_exactly(
         operands: levels to go on with after a quantize node, in place of the exact ones: with a program's own
             levels, `Exact.levels` says what each operator should have made of the operands that it had.
         keep: the nodes whose values are wanted.
+        keep_steps: whether `Exact.steps` and `Exact.zero_point` will be asked: what was rounded takes more memory than
+            all levels.
         rounding: how a real number of steps becomes a whole one.
 
     """
-    runner = _Runner(reading, runtime, operands or {}, keep, rounding)
+    runner = _Runner(reading, runtime, operands or {}, keep, rounding, keep_steps=keep_steps)
     with torch.no_grad():
         output = runner.run(*[Real.of_floats(value) if _is_float(value) else value for value in inputs])
     leaves = tree_flatten(output)[0]
@@ -126,7 +132,7 @@ def work_out(reading: Reading, target: Node, given: Mapping[Node, Any], passed: 
         NoExactFormError: an operator on the way has no exact form, or the program's input is reached.
 
     """
-    runner = _Runner(reading, {}, {}, (), Rounding.HALF_EVEN)
+    runner = _Runner(reading, {}, {}, (), Rounding.HALF_EVEN, keep_steps=False)
     runner.env.update(given)
     waiting, needed = [target], set[Node]()
     while waiting:
@@ -153,6 +159,8 @@ class _Runner(Interpreter):
         operands: Mapping[Node, torch.Tensor],
         keep: Collection[Node],
         rounding: Rounding,
+        *,
+        keep_steps: bool,
     ) -> None:
         super().__init__(reading.program)
         self.exact = Exact()
@@ -161,6 +169,7 @@ class _Runner(Interpreter):
         self._operands = operands
         self._keep = keep
         self._rounding = rounding
+        self._keep_steps = keep_steps
 
     def run_node(self, n: Node) -> Any:
         value = self._run(n)
@@ -180,11 +189,13 @@ class _Runner(Interpreter):
 
     def _quantize(self, item: Quantize) -> torch.Tensor:
         real, known = self._value(item.source), self._known(item.grid)
-        self.exact._before[item.node] = real, known
+        if self._keep_steps:
+            self.exact._before[item.node] = real, known
         try:
             levels = _quantize(real if isinstance(real, Real) else Real.of_floats(real), known, self._rounding)
         except NoExactFormError:
-            levels = self._approximate(item).to(torch.int64)
+            levels = self._approximate(item)
+        levels = levels.to(_dtype_of(item.grid))
         self.exact.levels[item.node] = levels
         return levels
 
@@ -300,6 +311,10 @@ class _Known:
         for dimension, size in enumerate(sizes):
             numbers = numbers.repeat_interleave(size, dimension)
         return numbers
+
+
+def _dtype_of(grid: Grid) -> torch.dtype:
+    return torch.int32 if grid.low >= -_SMALL and grid.high < _SMALL else torch.int64
 
 
 def _quantize(real: Real, known: _Known, rounding: Rounding) -> torch.Tensor:

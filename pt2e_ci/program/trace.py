@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -240,7 +240,7 @@ class Trace:
             for position, step in enumerate(self.steps):
                 if step.is_inside:
                     continue
-                args, kwargs = tree_map(value, (step.args, dict(step.kwargs)))
+                args, kwargs = filled(step.args, value), filled(step.kwargs, value)
                 kept = {before: found[before].clone() for before, _ in step.written}
                 result = step.target(*args, **kwargs)
                 for name, tensor in zip(step.results, tensors_in(result), strict=True):
@@ -318,7 +318,7 @@ class _Observer(TorchDispatchMode):
 
     def named(self, tree: Any) -> Any:
         """Put names in place of tensors."""
-        return tree_map(lambda leaf: self.value_of(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree)
+        return filled(tree, lambda leaf: self.value_of(leaf) if isinstance(leaf, torch.Tensor) else leaf)
 
     def leaves(self, name: str, tensors: Iterable[torch.Tensor]) -> None:
         """Note that Python is about to look at values."""
@@ -545,6 +545,7 @@ class _Keeper(Interpreter):
         return value
 
 
+@cache
 def _is_composite(func: Any) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
 
@@ -609,6 +610,8 @@ def filled(tree: Any, function: Callable[[Any], Any]) -> Any:
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Return the tensors of a nest, in order."""
+    if isinstance(tree, torch.Tensor):  # as what nearly all operators give
+        return [tree]
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
 
 
@@ -618,8 +621,12 @@ def shapes_in(tree: Any) -> list[tuple[int, ...]]:
 
 
 def values_in(tree: Any) -> list[Value]:
-    """Return the names of a nest, in order."""
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Value)]
+    """Return the names in tuples, lists and dicts, in order."""
+    if isinstance(tree, tuple | list):
+        return [value for one in tree for value in values_in(one)]
+    if isinstance(tree, dict):
+        return values_in([*tree.values()])
+    return [tree] if isinstance(tree, Value) else []
 
 
 @out_dtype.py_impl(_Observer)  # type: ignore[untyped-decorator]
