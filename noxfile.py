@@ -22,7 +22,7 @@ import nox.manifest
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from pt2e_ci.catalogue.cases import cases_option, leading_names, select_cases  # noqa: E402
+from pt2e_ci.catalogue.cases import DEPLOYED, case_names, cases_option, leading_names, select_cases  # noqa: E402
 from pt2e_ci.cells import environments  # noqa: E402
 from pt2e_ci.cells.cell import Cell, load_cells, platform_tag  # noqa: E402
 from pt2e_ci.cells.engines import Engine, load_engines, select_engines  # noqa: E402
@@ -384,6 +384,32 @@ def _cell_environment(session: nox.Session, cell: Cell) -> str:
         return _made(session, cell, folder, [LOCKS / cell.name])
     except InputError as error:
         _stop(error)
+
+
+@nox.session(default=False, python=False, venv_backend="none")
+def networks(session: nox.Session) -> None:
+    """Take networks through cells, both named after --, in upstream's representation and in the exact one."""
+    cells = [cell for cell in CELLS if cell.name in session.posargs]
+    try:
+        known = case_names(DEPLOYED)
+        asked = [name for name in session.posargs if name not in [cell.name for cell in cells]]
+        if stray := next((name for name in asked if name not in known), None):
+            raise unknown("network or cell", stray, [*known, *(cell.name for cell in CELLS)])
+    except InputError as error:
+        _stop(error)
+    red: list[str] = []
+    for cell in cells or CELLS:
+        python = _cell_environment(session, cell)
+        for representation, folder in (("", "networks"), ("exact", "networks/exact")):
+            how = ["--representation", representation] if representation else []
+            where = ["--cases", "pt2e_ci.catalogue.cases:DEPLOYED", "--report", f"{ROOT}/reports/{folder}/"]
+            try:
+                _run(session, python, "-m", "pt2e_ci", "run", "-n", "2", *(asked or known), *where, *how)
+            except nox.command.CommandFailed:  # it said what; the others are run all the same
+                red.append(f"{cell.name} {representation or 'upstream'}")
+    session.run(python, "-m", "pt2e_ci", "networks", external=True)
+    if red:
+        session.error(f"not all networks came out as they are known to: {', '.join(red)}")
 
 
 @nox.session(default=False, python=False, venv_backend="none")

@@ -171,13 +171,13 @@ def taken(name, seed=0, **options):
     """
     from types import SimpleNamespace
 
-    from pt2e_ci.catalogue.cases import case_names, select_cases
+    from pt2e_ci.catalogue.cases import CASES, DEPLOYED, case_names, select_cases
     from pt2e_ci.cells.cell import current_cell, load_cells
     from pt2e_ci.pipeline import run_case
     from pt2e_ci.record.expectations import Expectations, load_expectations
     from pt2e_ci.suite.gathering import held
 
-    entries = load_expectations(case_names(), load_cells().cells)
+    entries = load_expectations(case_names((*CASES, *DEPLOYED)), load_cells().cells)
     entries = [entry for entry in entries if entry[0].of_quantizer or not options.get("representation")]
     (case,) = select_cases([name])
     record, _ = run_case(case, replace(flow(), **options), seed)

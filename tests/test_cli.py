@@ -121,6 +121,7 @@ BAD_INPUT = {
         (["compare", "folder", "folder"], "folder/manifest.json: cannot be read"),
         (["write", "out", "none.py"], "none.py: no such file"),
     ],
+    "networks": [(["--reports", "folder"], "folder: no report of a network there: run `nox -s networks`")],
     "quantizers": [
         (["--reports", "folder"], "no report of a quantizer there: run `nox -s quantizers`"),
         (["run", "xnpack"], "unknown quantizer 'xnpack': did you mean 'xnnpack'?"),

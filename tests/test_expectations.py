@@ -6,10 +6,10 @@ import pytest
 from made import case, structure
 from msgspec import structs
 
-from pt2e_ci.catalogue.cases import case_names
+from pt2e_ci.catalogue.cases import CASES, DEPLOYED, case_names
 from pt2e_ci.cells.cell import load_cells
 from pt2e_ci.errors import InputError
-from pt2e_ci.record.expectations import Expectations, load_expectations
+from pt2e_ci.record.expectations import Expectations, load_expectations, load_operators
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.reasons import reason
 from pt2e_ci.record.records import Distance, Evidence, Kind, Known, Operator, Witness
@@ -41,7 +41,7 @@ def load(tmp_path, text):
 
 
 def test_the_packages_own():
-    entries = load_expectations(case_names(), CELLS.values())
+    entries = load_expectations(case_names((*CASES, *DEPLOYED)), CELLS.values())
     for name in ("2.1", "2.2", "2.15"):
         here = Expectations(entries, CELLS[name], "x86_64")
         assert here.judge(in_float("conv2d", "conv2d")).known
@@ -181,3 +181,81 @@ def test_narrowed(tmp_path, narrowing, holds_for):
 def test_broken(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         load(tmp_path, text)
+
+
+IN_FLOAT = '[[operator]]\nname = "conv2d"\nverdict = "float"\nreason = "r"\nlink = "l"\n'
+OFF = '[[operator]]\nname = "linear"\nverdict = "off"\ndisplacement = 0.51\nreason = "s"\nlink = "m"\n'
+
+
+def network(*operators, outcome="float", name="unet", **fields):
+    """Return a network's case; an operator is a name, and its verdict or by how much it is off."""
+    made = []
+    for kind, how in operators:
+        off = {} if isinstance(how, str) else {"reference": Distance(max=1, mean=0, differing=1, off=1, boundary=how)}
+        verdict = how if isinstance(how, str) else "integer"
+        made.append(Operator(name=kind, node=kind, levels="q", verdict=verdict, **off))
+    return structs.replace(case(name, outcome, family="deployed", **fields), operators=made)
+
+
+def of_operators(tmp_path, text):
+    path = tmp_path / "expectations.toml"
+    path.write_text(text)
+    return Expectations([], CELLS["2.4"], "x86_64", load_operators(CELLS.values(), path))
+
+
+def test_network_is_known_by_its_operators(tmp_path):
+    here = of_operators(tmp_path, IN_FLOAT + OFF)
+    both = here.judge(network(("conv2d", "float"), ("conv2d", "float"), ("linear", 0.5)))
+    assert both.known == Known(reason="r; s", link="l")
+    assert both.complaint is None
+    assert here.judge(network(("linear", 0.5), outcome="mismatch")).known == Known(reason="s", link="m")
+    assert here.judge(network(("add", "integer"), outcome="pass")).complaint is None
+    # A case of the suite is known by its own entries alone.
+    assert here.judge(structs.replace(network(("conv2d", "float")), family="network")).complaint
+
+
+@pytest.mark.parametrize(
+    ("found", "change", "complaint"),
+    [
+        (network(("conv2d", "float"), ("add", "float")), "new", "add (add) is float, which it is not known for"),
+        (network(("conv2d", 0.5)), "new", "conv2d (conv2d) is off, which it is not known for"),
+        (network(("conv2d", "unseen")), "new", "conv2d (conv2d) is unseen, which"),
+        (network(("linear", 0.75)), "worse", "up to 0.75 LSB beyond a boundary; known are 0.51"),
+        (network(("conv2d", "integer"), outcome="pass"), "gone", "no conv2d is float any more: remove its row"),
+        (network(("add", "integer")), "new", "float, and none of its operators is"),
+        (network(("conv2d", "float"), outcome="error"), "new", "error is not an outcome that unet is known for"),
+        (
+            network(("conv2d", "float"), notes=[{"code": "PQ029", "text": "output 0 is float64"}]),
+            "new",
+            "output 0 is float64, which is nothing that its operators are known for",
+        ),
+    ],
+)  # fmt: skip
+def test_what_its_operators_are_not_known_for_turns_a_network_red(tmp_path, found, change, complaint):
+    verdict = of_operators(tmp_path, IN_FLOAT + OFF).judge(found)
+    assert (verdict.known, verdict.change) == (None, change)
+    assert complaint in verdict.complaint
+
+
+def test_row_of_an_operator_may_be_about_some_networks(tmp_path):
+    here = of_operators(tmp_path, IN_FLOAT.replace("verdict", 'case = "res*"\nverdict'))
+    assert here.judge(network(("conv2d", "float"), name="resnet18")).known
+    assert here.judge(network(("conv2d", "float"))).change == "new"
+    assert here.judge(network(("conv2d", "integer"), outcome="pass")).complaint is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (IN_FLOAT + IN_FLOAT, r"\[\[operator\]\] 2: overlaps with the row at .*\[\[operator\]\] 1: keep one"),
+        (OFF.replace("displacement = 0.51\n", ""), "needs its size, displacement"),
+        (IN_FLOAT + "displacement = 1.0\n", "one in float has none"),
+        (IN_FLOAT + 'torch = "<2"\n', "names no cell"),
+        (IN_FLOAT + 'torch = "2 or so"\n', "is no version range"),
+        (IN_FLOAT.replace("float", "fine"), "Invalid enum value 'fine'"),
+        ("[operator]\n", "must be an array of tables"),
+    ],
+)
+def test_bad_row_of_an_operator(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        of_operators(tmp_path, text)

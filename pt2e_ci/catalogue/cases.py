@@ -435,6 +435,30 @@ CASES: tuple[Case, ...] = (*UPSTREAM, *_OPERATORS, *_NETWORKS)
 """All cases: those of upstream's own test first."""
 
 
+def _deployed(name: str, model: str, shape: tuple[int, ...], **annotated: int) -> Case:
+    """Return a case of a whole network; `annotated` says how many of each operator the quantizer must mark."""
+    marked = tuple(operator for operator, count in annotated.items() for _ in range(count))
+    return Case(
+        name,
+        family="deployed",
+        model=f"pt2e_ci.catalogue.networks:{model}",
+        shapes=(shape,),
+        quantizer=Quantizer.PER_TENSOR,
+        criteria=Criteria(annotated=marked),
+    )
+
+
+DEPLOYED: tuple[Case, ...] = (
+    _deployed("mobilenet_v2", "MobileNetV2", (1, 3, 64, 64), conv2d=52, hardtanh=35, add=10, mean=1, linear=1),
+    _deployed("resnet18", "ResNet18", (1, 3, 64, 64), conv2d=20, max_pool2d=1, add=8, adaptive_avg_pool2d=1, linear=1),
+    _deployed("ds_cnn", "DepthwiseSeparable", (1, 1, 49, 10), conv2d=9, adaptive_avg_pool2d=1, linear=1),
+    _deployed("transformer_block", "TransformerBlock", (1, 6, 32), linear=6, mul=1, add=2),
+    _deployed("unet", "UNet", (1, 1, 16, 16), conv2d=11, max_pool2d=2, cat=2),
+)
+"""Networks that people ship, with inputs that are small: as ``--cases pt2e_ci.catalogue.cases:DEPLOYED``, not in the
+suite, for they take minutes."""
+
+
 def listed_cases(name: str | None = None) -> tuple[Case, ...]:
     """Return all cases, and after them those of a plugin's name.
 

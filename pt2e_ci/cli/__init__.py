@@ -21,6 +21,7 @@ from pt2e_ci.cli.engines import engines, vectors
 from pt2e_ci.cli.github import github
 from pt2e_ci.cli.image import image
 from pt2e_ci.cli.models import check, explain, reduce, version_in
+from pt2e_ci.cli.networks import networks
 from pt2e_ci.cli.quantizers import quantizers
 from pt2e_ci.errors import InputError, one_line
 from pt2e_ci.files import write_whole
@@ -266,7 +267,7 @@ def controls(
     quiet_torch()
     import torch
 
-    from pt2e_ci.catalogue.cases import case_names, select_cases
+    from pt2e_ci.catalogue.cases import CASES, DEPLOYED, case_names, select_cases
     from pt2e_ci.controls.index import FAULTS, SPELLINGS
     from pt2e_ci.controls.scoring import Controls, known_of_quantizer, render, to_json
     from pt2e_ci.errors import unknown
@@ -291,7 +292,7 @@ def controls(
         click.echo(mutating.render(found, seed), nl=False)
         sys.exit(1 if any(one.fate is mutating.Fate.ALIVE for one in found) else 0)
     tried = Controls((case for case in selected if case.name not in skipped), flow_here, seed)
-    expected = known_of_quantizer(load_expectations(case_names(), load_cells().cells), cell)
+    expected = known_of_quantizer(load_expectations(case_names((*CASES, *DEPLOYED)), load_cells().cells), cell)
     failed = [catch for catch in tried.failed if catch.case not in expected]
     scores = [tried.score(name) for name in FAULTS if not names or name in names]
     spellings = {name: tried.refuse(name) for name in SPELLINGS if not names or name in names}
@@ -445,4 +446,5 @@ main.add_command(image)
 main.add_command(github)
 main.add_command(engines)
 main.add_command(vectors)
+main.add_command(networks)
 main.add_command(quantizers)

@@ -33,11 +33,63 @@ _ONCE_FIELDS = dict.fromkeys(
     'an operator is judged on its own operands: write outcome = "inexact" and its operators, or max_lsb',
 )
 _FAR = "PQ023"
+_BY_OPERATOR = "deployed"
+"""The family of cases that are known by their operators, and not by their names: a network has dozens."""
 # What operators are known for that compute in float; a reason of schema 1 has no code.
 _IN_FLOAT = ("PQ012", "PQ018", None)
+# What a network comes to where nothing but its operators is wrong.
+_OF_OPERATORS = (Outcome.PASS, Outcome.INEXACT, Outcome.MISMATCH, Outcome.FLOAT)
 
 
-class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="outcome"):
+class _Somewhere(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A known defect: why it is there, and in which cells.
+
+    Attributes:
+        reason: what is wrong, in one sentence.
+        link: where it can be read.
+        torch: the range of versions.
+        flow, machine: the home of the flow, and the architecture.
+
+    """
+
+    reason: Text
+    link: Text
+    torch: Text | None = None
+    flow: FlowName | None = None
+    machine: Literal["x86_64", "aarch64", "arm64"] | None = None
+
+    def applies_to_cell(self, cell: Cell) -> bool:
+        """Tell whether the defect is expected in a cell, on whatever machine."""
+        return cell.torch in SpecifierSet(self.torch or "", prereleases=True) and self.flow in (None, cell.flow)
+
+    def applies_to(self, cell: Cell, machine: str) -> bool:
+        """Tell whether the defect is expected in a cell on a machine such as ``x86_64``."""
+        return self.applies_to_cell(cell) and self.machine in (None, machine)
+
+
+class KnownOperator(_Somewhere, frozen=True, kw_only=True):
+    """A known defect of upstream's representation in an operator, in whatever network.
+
+    Attributes:
+        name: the operator's.
+        verdict: it computes in float, or its levels are off.
+        displacement: how far beyond a rounding boundary they are, at most, in LSB.
+        case: a glob over the names of the networks in which it is so; elsewhere it is not.
+
+    """
+
+    name: Text
+    case: Text = "*"
+    verdict: Literal["float", "off"]
+    displacement: Limit | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the size against the verdict."""
+        if (self.verdict == "off") == (self.displacement is None):
+            raise ValueError("an operator that is off needs its size, displacement, and one in float has none")
+
+
+class Expectation(_Somewhere, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="outcome"):
     """One known defect: which cases, in which cells, with which outcome, and why. A kind for each outcome.
 
     A defect that is known is known by its size: a worse one, or another one, is not it. A skip is a property of the
@@ -45,20 +97,11 @@ class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     Attributes:
         case: a case's name, or a glob over names.
-        reason: what is wrong, in one sentence.
-        link: where it can be read.
-        torch: the range of versions.
-        flow, machine: the home of the flow, and the architecture.
         of: whose the defect is: the quantizer's is there whatever the representation.
 
     """
 
     case: Text
-    reason: Text
-    link: Text
-    torch: Text | None = None
-    flow: FlowName | None = None
-    machine: Literal["x86_64", "aarch64", "arm64"] | None = None
     of: Literal["representation", "quantizer"] = "representation"
 
     @property
@@ -75,13 +118,9 @@ class Expectation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """Say in what a case of the known outcome goes beyond the known defect; None if it does not."""
         return None
 
-    def applies_to_cell(self, cell: Cell) -> bool:
-        """Tell whether the defect is expected in a cell, on whatever machine."""
-        return cell.torch in SpecifierSet(self.torch or "", prereleases=True) and self.flow in (None, cell.flow)
-
     def applies(self, case: str, cell: Cell, machine: str) -> bool:
         """Tell whether the defect is expected for a case in a cell on a machine such as ``x86_64``."""
-        return fnmatchcase(case, self.case) and self.applies_to_cell(cell) and self.machine in (None, machine)
+        return fnmatchcase(case, self.case) and self.applies_to(cell, machine)
 
 
 class _Mismatch(Expectation, frozen=True, kw_only=True, tag="mismatch"):
@@ -179,8 +218,15 @@ class Verdict:
 class Expectations:
     """The known defects that hold for one cell on one machine, each with where it stands."""
 
-    def __init__(self, entries: Iterable[tuple[Expectation, str]], cell: Cell, machine: str) -> None:
+    def __init__(
+        self,
+        entries: Iterable[tuple[Expectation, str]],
+        cell: Cell,
+        machine: str,
+        operators: Iterable[tuple[KnownOperator, str]] = (),
+    ) -> None:
         self._entries = list(entries)
+        self._operators = [pair for pair in operators if pair[0].applies_to(cell, machine)]
         self._cell = cell
         self._machine = machine
 
@@ -189,6 +235,8 @@ class Expectations:
         name, outcome = case.name, case.outcome
         found = (pair for pair in self._entries if pair[0].applies(name, self._cell, self._machine))
         expected, where = next(found, (None, ""))
+        if expected is None and case.family == _BY_OPERATOR and outcome in _OF_OPERATORS:
+            return self._by_operator(case)
         if outcome is Outcome.SKIP or (expected is None and outcome is Outcome.PASS):
             return Verdict()
         if expected is None:
@@ -201,6 +249,68 @@ class Expectations:
         if worse := expected.exceeded_by(case):
             return Verdict(None, f"more than the known {expected.outcome}: {worse} ({where})", "worse")
         return Verdict(Known(reason=expected.reason, link=expected.link))
+
+    def _by_operator(self, case: Case) -> Verdict:
+        """Compare each operator of a network with what its kind is known for here."""
+        here = [pair for pair in self._operators if fnmatchcase(case.name, pair[0].case)]
+        rows = {(row.name, str(row.verdict)): (row, where) for row, where in here}
+        reasons = [*([case.reason] if case.reason else []), *case.notes]
+        if others := [one.text for one in reasons if one.code in MISMATCHES and one.code != _FAR]:
+            return Verdict(None, f"{others[0]}, which is nothing that its operators are known for", "new")
+        found: dict[tuple[str, str], KnownOperator] = {}
+        for one in case.operators:
+            verdict, size = _defect(one)
+            if verdict is None:
+                continue
+            row, where = rows.get((one.name, verdict), (None, ""))
+            if row is None:
+                return Verdict(None, f"{one.name} ({one.node}) is {verdict}, which it is not known for here", "new")
+            if row.displacement is not None and size > row.displacement:
+                far = f"up to {size:.4g} LSB beyond a boundary; known are {row.displacement:g}"
+                worse = f"{one.name} ({one.node}) is {far} ({where})"
+                return Verdict(None, worse, "worse")
+            found[one.name, verdict] = row
+        names = {one.name for one in case.operators}
+        for (name, verdict), (_, where) in rows.items():
+            if name in names and (name, verdict) not in found:
+                return Verdict(None, f"no {name} is {verdict} any more: remove its row, or narrow it ({where})", "gone")
+        if case.outcome is Outcome.PASS:
+            return Verdict()
+        if not found:
+            return Verdict(None, f"{case.outcome}, and none of its operators is", "new")
+        known = list(dict.fromkeys(row.reason for row in found.values()))
+        return Verdict(Known(reason="; ".join(known), link=next(iter(found.values())).link))
+
+
+def _defect(one: Operator) -> tuple[str | None, float]:
+    """Return what is wrong with an operator, and how far its levels are beyond a boundary, in LSB."""
+    if one.verdict not in (None, "integer"):
+        return one.verdict, 0.0
+    measured = (one.reference.boundary or 0.0) if one.reference and one.reference.off else 0.0
+    decided = one.evidence.displacement if one.evidence and _is_shown(one) else 0.0
+    size = max(measured, decided)
+    return ("off", size) if size else (None, 0.0)
+
+
+def load_operators(cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> list[tuple[KnownOperator, str]]:
+    """Read what operators are known for, in whatever network, each with where it stands.
+
+    Raises:
+        InputError: the file cannot be read, or a row is malformed, names no cell, or overlaps with an earlier one.
+
+    """
+    cells = list(cells)
+    found: list[tuple[KnownOperator, str]] = []
+    for number, entry in enumerate(_tables(path, "operator"), 1):
+        where = f"{path}: [[operator]] {number}"
+        row = _read(entry, KnownOperator, where)
+        _check_cells(row, where, cells)
+        for other, there in found:
+            same = (other.name, other.verdict, other.case) == (row.name, row.verdict, row.case)
+            if same and _meet(row, other, cells):
+                raise InputError(f"{where}: overlaps with the row at {there}: keep one of them")
+        found.append((row, where))
+    return found
 
 
 def load_expectations(
@@ -215,15 +325,9 @@ def load_expectations(
             with an earlier one; with its number.
 
     """
-    document = read_toml(path)
-    if stray := sorted(document.keys() - {"known"}):
-        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[known]] belongs here")
-    entries = document.get("known", [])
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: 'known' must be an array of tables, written as [[known]]")
     cases, cells = list(cases), list(cells)
     found: list[tuple[Expectation, str]] = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(_tables(path, "known"), 1):
         name = f" ({entry['case']!r:.50})".replace("'", "") if isinstance(entry, dict) and "case" in entry else ""
         where = f"{path}: [[known]] {number}{name}"
         expectation = _expectation(entry, where)
@@ -242,29 +346,52 @@ def _expectation(entry: Any, where: str) -> Expectation:
         raise InputError(f"{where}: {field!r} is no limit any more: {_ONCE_FIELDS[field]}")
     if isinstance(entry, dict) and entry.get("of") == "quantizer" and entry.get("outcome") == "float":
         entry = {"float_operators": [], **entry}
+    expectation: Expectation = _read(entry, _Any, where)
+    return expectation
+
+
+def _tables(path: Path, name: str) -> list[Any]:
+    """Read a file's tables of one name."""
+    document = read_toml(path)
+    if stray := sorted(document.keys() - {"known", "operator"}):
+        raise InputError(f"{path}: unknown table {stray[0]!r}: only [[known]] and [[operator]] belong here")
+    entries = document.get(name, [])
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: {name!r} must be an array of tables, written as [[{name}]]")
+    return entries
+
+
+def _read(entry: Any, kind: Any, where: str) -> Any:
     try:
-        expectation: Expectation = msgspec.convert(entry, _Any)
-        SpecifierSet(expectation.torch or "")
+        found = msgspec.convert(entry, kind)
+        SpecifierSet(found.torch or "")
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {error}") from None
     except InvalidSpecifier:
         raise InputError(f'{where}: {entry["torch"]!r} is no version range: write, say, ">=2.2,<2.5"') from None
-    return expectation
+    return found
 
 
 def _check_against(expectation: Expectation, where: str, cases: list[str], cells: list[Cell]) -> None:
     if not any(fnmatchcase(case, expectation.case) for case in cases):
         raise InputError(f"{where}: names no case: there is none called {expectation.case!r}")
-    if not any(expectation.applies_to_cell(cell) for cell in cells):
+    _check_cells(expectation, where, cells)
+
+
+def _check_cells(one: _Somewhere, where: str, cells: list[Cell]) -> None:
+    if not any(one.applies_to_cell(cell) for cell in cells):
         raise InputError(f"{where}: names no cell: no listed torch and flow fit it")
+
+
+def _meet(one: _Somewhere, other: _Somewhere, cells: Iterable[Cell]) -> bool:
+    """Tell whether two defects are expected in one cell on one machine."""
+    same_machine = other.machine is None or one.machine in (None, other.machine)
+    return same_machine and any(one.applies_to_cell(cell) and other.applies_to_cell(cell) for cell in cells)
 
 
 def _check_overlap(
     one: Expectation, where: str, cases: list[str], cells: list[Cell], earlier: list[tuple[Expectation, str]]
 ) -> None:
-    here = [cell for cell in cells if one.applies_to_cell(cell)]
     for other, there in earlier:
-        same_machine = other.machine is None or one.machine in (None, other.machine)
-        same_cases = any(fnmatchcase(case, other.case) for case in cases)
-        if same_machine and same_cases and any(other.applies_to_cell(cell) for cell in here):
+        if any(fnmatchcase(case, other.case) for case in cases) and _meet(one, other, cells):
             raise InputError(f"{where}: overlaps with the entry at {there}: keep one of them")

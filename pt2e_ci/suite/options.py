@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pt2e_ci.catalogue.cases import Case, case_names, listed_cases, select_cases
+from pt2e_ci.catalogue.cases import DEPLOYED, Case, case_names, listed_cases, select_cases
 from pt2e_ci.cells.capabilities import CAPABILITIES, ENGINES, OTHER_ENGINES, workers
 from pt2e_ci.cells.cell import FLOWS, Cell, current_cell, load_cells, platform_tag
 from pt2e_ci.errors import InputError, unknown
@@ -17,7 +17,7 @@ from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.plugins import names
 from pt2e_ci.record.commands import command
 from pt2e_ci.record.criteria import criteria_by_case
-from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations
+from pt2e_ci.record.expectations import EXPECTATIONS_FILE, Expectations, load_expectations, load_operators
 from pt2e_ci.record.report import check_writable, place_of
 from pt2e_ci.record.unchanged import result_key
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pt2e_ci.record.expectations import Expectation
+    from pt2e_ci.record.expectations import Expectation, KnownOperator
 
 OPTIONS = (
     *("--case", "--report", "--require", "--table", "--flow", "--representation", "--rounding", "--seed"),
@@ -157,7 +157,7 @@ def make_settings(option: Any) -> Settings:
         cell,
         listed,
         tuple(cases),
-        Expectations(entries, cell, machine),
+        Expectations(entries, cell, machine, _known_operators(option)),
         required,
         option.seed,
         report,
@@ -176,13 +176,21 @@ def _known(option: Any, cases: Sequence[str]) -> list[tuple[Expectation, str]]:
     """Return the known defects: the user's own, and after them what the package lists and still applies."""
     cells = load_cells().cells
     mine = load_expectations(cases, cells, option.expectations) if option.expectations else []
-    entries = load_expectations(cases, cells, EXPECTATIONS_FILE)
+    entries = load_expectations({*cases, *case_names(DEPLOYED)}, cells, EXPECTATIONS_FILE)
     if option.quantizer or option.criteria:
         entries = []  # they are of other programs, or of other criteria
     elif option.representation:
         # What upstream's representation does wrong excuses no other; what the quantizer leaves out does.
         entries = [entry for entry in entries if entry[0].of_quantizer]
     return [*mine, *entries]
+
+
+def _known_operators(option: Any) -> list[tuple[KnownOperator, str]]:
+    """Return what operators are known for in networks, the user's own first; all of it is of upstream's programs."""
+    cells = load_cells().cells
+    mine = load_operators(cells, option.expectations) if option.expectations else []
+    is_upstream = not (option.quantizer or option.criteria or option.representation)
+    return [*mine, *(load_operators(cells) if is_upstream else [])]
 
 
 def _default_folder(option: Any) -> str:

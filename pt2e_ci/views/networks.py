@@ -1,0 +1,78 @@
+"""The table of networks: how much of each is integer and proved, where it begins to be float, and how far it is off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from pt2e_ci.record.outcomes import Outcome, Stage
+from pt2e_ci.record.records import Kind
+from pt2e_ci.views.selection import by_age
+from pt2e_ci.views.words import cell_name, markdown_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pt2e_ci.record.records import Case
+    from pt2e_ci.record.report import Report
+
+COLUMNS = (
+    *("Network", "Cell", "Representation", "Outcome", "Operators", "Integer", "Proved", "First in float"),
+    *("Isolated", "End to end", "Converting", "Judging"),
+)
+MEANING = (
+    "Operators: those that the quantizer marked; of these, Integer and Proved. Isolated: the most that an operator is "
+    "off on its own operands, in LSB. End to end: the most that the output is from the exact one, in LSB. Converting: "
+    "seconds from the model to its Q/DQ program. Judging: seconds from there to the verdict."
+)
+_CONVERTING = (Stage.EXPORT, Stage.PREPARE, Stage.CALIBRATE, Stage.CONVERT)
+
+
+def rows(reports: Sequence[Report]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each network and report: those of one network together, from the oldest torch on."""
+    names = dict.fromkeys(case.name for report in reports for case in report.cases)
+    ordered = sorted(reports, key=lambda report: (report.run.representation != "upstream", by_age(report)))
+    for name in names:
+        for report in ordered:
+            yield from (_row(report, case) for case in report.cases if case.name == name)
+
+
+def _row(report: Report, case: Case) -> tuple[str, ...]:
+    marked = [one for one in case.operators if one.verdict is not None]
+    integer = [one for one in marked if one.verdict == "integer"]
+    proved = [one for one in integer if one.evidence and one.evidence.kind is Kind.PROVED]
+    first = next((one for one in marked if one.verdict == "float"), None)
+    isolated = max((one.reference.max for one in marked if one.reference), default=None)
+    exact = case.to_exact
+    outcome = f"{case.outcome}{'' if case.outcome is Outcome.PASS or not case.known else ', known'}"
+    return (
+        case.name,
+        cell_name(report),
+        report.run.representation,
+        f"{outcome}{', unexpected' if case.is_unexpected else ''}",
+        *(str(len(found)) for found in (marked, integer, proved)),
+        f"{first.name} {first.source or ''}".strip() if first else "",
+        "" if isolated is None else f"{isolated:.3g}",
+        "" if exact is None else f"{exact.max:.3g}",
+        f"{sum(case.seconds.get(stage, 0.0) for stage in _CONVERTING):.1f}",
+        f"{case.seconds.get(Stage.RUN, 0.0):.1f}",
+    )
+
+
+def terminal(reports: Sequence[Report]) -> Table:
+    """Return the table for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, caption=MEANING)
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows(reports):
+        table.add_row(*row)
+    return table
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """Return the table as Markdown."""
+    lines = [MEANING, "", f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows(reports)]
+    return "\n".join(lines) + "\n"
