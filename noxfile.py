@@ -404,7 +404,7 @@ def networks(session: nox.Session) -> None:
             how = ["--representation", representation] if representation else []
             where = ["--cases", "pt2e_ci.catalogue.cases:DEPLOYED", "--report", f"{ROOT}/reports/{folder}/"]
             try:
-                _run(session, python, "-m", "pt2e_ci", "run", "-n", "2", *(asked or known), *where, *how)
+                _run(session, python, "-m", "pt2e_ci", "run", *(asked or known), "-n", "2", *where, *how)
             except nox.command.CommandFailed:  # it said what; the others are run all the same
                 red.append(f"{cell.name} {representation or 'upstream'}")
     session.run(python, "-m", "pt2e_ci", "networks", external=True)

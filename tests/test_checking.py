@@ -75,17 +75,21 @@ def test_ten_lines_say_what_why_where_and_what_to_do(result):
     lines = str(result).splitlines()
     assert result.outcome is Outcome.FLOAT
     assert len(lines) <= 10
-    assert lines[0].startswith("float: two: of 2 quantized operators 1 in float, 1 inexact (torch ")
+    assert lines[0].startswith("float: two: of 2 quantized operators 1 computes in float, 1 is inexact (torch ")
     conv, linear = lines[1].split(), lines[2].split()
     assert conv[:3] == ["float", "conv2d", "stem"]
     assert conv[3].startswith("test_checking.py:")
     assert conv[4] == "PQ012"
     assert linear[:3] == ["inexact", "linear", "head"]
     assert "accumulators" in lines[2]
-    assert lines[3].startswith("Do (PQ012): ")
-    assert lines[4].endswith("0 of 2 quantized operators are right for every input; 1 on samples alone, 1 refuted")
-    assert lines[5].startswith("Annotated: conv2d 1, linear 1.  Left in float: softmax 1 (test_checking.py:")
-    assert lines[6] == "Next: pt2e-ci explain PQ012"
+    assert lines[3].startswith(
+        "Do (PQ012): Give the representation a pattern for it, or accept it: `known={'PQ012': 1}`"
+    )
+    assert lines[4].startswith("Do (PQ031): ")
+    proved = "0 of 2 quantized operators are right for every input; 1 only tested on samples, 1 refuted"
+    assert lines[5].endswith(proved)
+    assert lines[6].startswith("Annotated: conv2d 1, linear 1.  Not annotated: softmax 1 (test_checking.py:")
+    assert lines[7] == "Next: pt2e-ci explain PQ012"
 
 
 def test_model_stays_as_it_is(two):
@@ -384,7 +388,7 @@ def test_command_says_it_in_ten_lines_and_writes_a_report(folder):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) <= 10
-    assert lines[0].startswith("inexact: model: of 1 quantized operators 1 inexact (torch ")
+    assert lines[0].startswith("inexact: model: of 1 quantized operators 1 is inexact (torch ")
     (report,) = (folder / "reports" / "model").glob("*.jsonl")
     assert lines[-1].endswith(f"explain linear --report {report.relative_to(folder)}")
     assert run_cli("explain", "linear", "--report", report).returncode == 0
@@ -395,7 +399,7 @@ def test_report_goes_to_standard_output_and_the_lines_beside_it(folder, tmp_path
     assert done.returncode == 1
     (tmp_path / "report.jsonl").write_text(done.stdout)
     assert read_whole_report(tmp_path / "report.jsonl").cases[0].name == "model"
-    assert "inexact: model: of 1 quantized operators 1 inexact (torch " in done.stderr
+    assert "inexact: model: of 1 quantized operators 1 is inexact (torch " in done.stderr
     assert not (tmp_path / "reports").exists()
     many = run_cli("check", folder / "model.py", "--torch", "2.4,2.13", "--report", "-", cwd=tmp_path)
     assert (many.returncode, many.stdout) == (2, "")
@@ -408,7 +412,7 @@ def test_command_exits_with_0_where_all_is_right_or_allowed(folder):
     (folder / "known.py").write_text(FILE + "known = {'PQ031': 1}\n")
     done = run_cli("check", "known.py", cwd=folder)
     assert done.returncode == 0
-    assert done.stdout.startswith("inexact, known: known: of 1 quantized operators 1 inexact (torch ")
+    assert done.stdout.startswith("inexact, known: known: of 1 quantized operators 1 is inexact (torch ")
 
 
 @pytest.mark.parametrize(

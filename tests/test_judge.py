@@ -95,7 +95,7 @@ def test_right_one_passes():
         (
             lambda x, w: requantize(F.linear(levels(x, *IN) - IN[1], w.to(torch.int32)), 0),
             Outcome.INEXACT,  # one step off everywhere: within the one that is allowed
-            "accumulators, by up to 1 LSB",
+            "accumulators, up to 1 LSB past a boundary",
         ),
         (lambda x, w: integer_linear(x, w) + OUT[0] / 3, Outcome.MISMATCH, "from what its own levels stand for"),
         (

@@ -88,6 +88,11 @@ def test_bad_selection_is_one_line(arguments, says):
     assert not done.stdout
 
 
+def test_networks_go_through_every_cell_at_night():
+    job = (WORKFLOWS / "nightly.yml").read_text().partition("\n  networks:\n")[2].partition("    steps:\n")[0]
+    assert re.findall(r'- "(.+)"', job) == [cell.name for cell in CELLS]
+
+
 def test_empty_or_too_large_matrix_is_refused():
     with pytest.raises(InputError, match="no cell is selected"):
         job_matrix([], ["linux/amd64"])

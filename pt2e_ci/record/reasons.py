@@ -74,8 +74,8 @@ REASONS = {
         "The quantizer annotated the operator, and the reference program still computes it in float: no pattern of the"
         " representation matched. Upstream has no pattern for many operators, and its conv2d pattern has looked for"
         " `aten.convolution` since torch 2.1, where the graph has `aten.conv2d`.",
-        "Give the representation a pattern for it, or accept it: `known={'PQ012': COUNT}`. Its accuracy says nothing of"
-        " integers.",
+        "Give the representation a pattern for it, or accept it: `known={'PQ012': COUNT}` in the file, or in"
+        " `assert_integer`.",
     ),
     "PQ014": Entry(
         Outcome.FLOAT,
@@ -175,7 +175,7 @@ REASONS = {
         "{names}: not exact: {what}",
         "The operator is integer, and its rounding is not that of the exact result. Upstream truncates where it should"
         " round, so that about half of its values are a level low.",
-        "Round half to even, declare the scheme that you mean with `Criteria(rounding=...)`, or let it hold with"
+        "Round half to even, declare your scheme with `Criteria(rounding=...)`, or accept it with"
         " `Criteria(allow=('inexact',))`.",
     ),
     "PQ032": Entry(

@@ -348,7 +348,8 @@ class Evidence(Record, frozen=True, kw_only=True):
         sides = [("low", self.low), ("high", self.high)]
         counts = ", ".join(f"too {side} on {count:,}" for side, count in sides if count)
         how = f"{self.schemes[0]}: " if len(self.schemes) == 1 else ""
-        return f"{how}{counts} of {self.values:,} {self.domain}, by up to {self.displacement:.3g} LSB"
+        far = f"up to {self.displacement:.3g} LSB past a boundary"
+        return f"{how}{counts} of {self.values:,} {self.domain}, {far}"
 
     @property
     def is_exact(self) -> bool:

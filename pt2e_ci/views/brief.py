@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 _LINES = 10
 _COLUMNS = 140
-_KNOWN = {Kind.PARTLY: "in part", Kind.TESTED: "on samples alone", Kind.REFUTED: "refuted"}
-_STATES = {Outcome.FLOAT: "in float", Outcome.INEXACT: "inexact", Outcome.MISMATCH: "wrong"}
+_KNOWN = {Kind.PARTLY: "in part", Kind.TESTED: "only tested on samples", Kind.REFUTED: "refuted"}
+_STATES = {
+    Outcome.FLOAT: ("computes in float", "compute in float"),
+    Outcome.INEXACT: ("is inexact", "are inexact"),
+    Outcome.MISMATCH: ("is wrong", "are wrong"),
+}
 _LISTED = 6
 _DEVICES = 2
 # What is said of an operator is how far it is off.
@@ -113,7 +117,7 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     head = [_verdict(report, case)]
     tail = [*_proved(case), *_devices(case), *_inventory(case), *_next(case, found, saved)]
     if found:
-        tail.insert(0, f"Do ({found[0].code}): {REASONS[found[0].code].remedy}")
+        tail[:0] = _remedies(found, _LINES - len(head) - len(tail))
     elif case.reason and case.reason.code != "PQ053":  # the last lines say that better
         head.append(f"note      {case.reason.text} ({case.reason.code})")
     room = _LINES - len(head) - len(tail)
@@ -122,6 +126,15 @@ def brief(report: Report, case: Case, saved: str | None = None) -> list[str]:
     if len(shown) < len(found):
         lines.append(f"and {len(found) - len(shown)} other causes")
     return [_cut(line) for line in (*head, *lines, *tail)]
+
+
+def _remedies(found: Sequence[Cause], room: int) -> list[str]:
+    """Say what to do: for the first cause, and for the others while all of them have room."""
+    counts: Counter[str] = Counter()
+    for one in found:
+        counts[one.code] += one.count
+    lines = [f"Do ({code}): {REASONS[code].remedy.replace('COUNT', str(count))}" for code, count in counts.items()]
+    return lines[: max(room - len(found), 1)]
 
 
 def _verdict(report: Report, case: Case) -> str:
@@ -138,7 +151,7 @@ def _tally(case: Case) -> str:
     nodes: dict[Outcome, set[str]] = {}
     for reason in findings(case):
         nodes.setdefault(outcome_of(reason) or Outcome.PASS, set()).update(quantized.intersection(reason.operators))
-    counts = [f"{len(some)} {_STATES[outcome]}" for outcome, some in nodes.items() if some]
+    counts = [f"{len(some)} {_STATES[outcome][len(some) > 1]}" for outcome, some in nodes.items() if some]
     if counts:
         return f": of {len(quantized)} quantized operators {', '.join(counts)}"
     return f": {len(quantized)} quantized operators, all integer" if quantized and case.outcome is Outcome.PASS else ""
@@ -208,7 +221,7 @@ def _inventory(case: Case) -> Iterator[str]:
     listed = ", ".join(f"{name} {count}" for name, count in quantized.items()) or "nothing"
     places = [f"{name} {len(some)}{f' ({some[0].source})' if some[0].source else ''}" for name, some in left.items()]
     more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-    rest = f"  Left in float: {', '.join(places[:_LISTED])}{more}." if places else ""
+    rest = f"  Not annotated: {', '.join(places[:_LISTED])}{more}." if places else ""
     yield f"Annotated: {listed}.{rest}"
 
 
