@@ -137,7 +137,37 @@ def test_first_screen_says_what_holds_and_how_it_is_known(opened, matrix):
     known = sum(int(strip[name]) for name in ("proved", "partly", "tested", "refuted"))
     assert known == sum(one.evidence is not None for one in operators) - sum(one.evidence is not None for one in floats)
     row = shown.locator("tr[data-name=add_scales]")
-    assert row.locator("button").first.locator(".evidence").inner_text() == "proved"
+    assert row.locator("button").first.locator(".evidence").inner_text() == "■ proved"
+
+
+@pytest.fixture(scope="module")
+def wide(whole_run):
+    """Fifteen releases on two architectures, as the whole matrix has them."""
+    real = whole_run.report
+    runs = [cell(f"2.{minor}.0", machine) for minor in range(1, 16) for machine in ("x86_64", "aarch64")]
+    kept = ("cell", "torch", "machine")
+    return [
+        Report(structs.replace(real.run, **{name: getattr(run, name) for name in kept}), real.cases, real.end)
+        for run in runs
+    ]
+
+
+def test_whole_matrix_is_a_heat_map_that_needs_no_scrolling_sideways(opened, wide):
+    shown = opened(page(wide), viewport={"width": 1280, "height": 800})
+    needed, there = shown.locator(".scroll").evaluate("region => [region.scrollWidth, region.clientWidth]")
+    assert needed <= there
+    square = shown.locator("tr[data-name=conv2d] button").last
+    assert square.bounding_box()["width"] < 40
+    assert square.get_attribute("title") == "float, known"
+    assert "float" in square.inner_text()  # for a screen reader
+    square.click()
+    assert "conv2d on " in shown.get_by_role("dialog").inner_text()
+
+
+def test_phone_shows_the_newest_torch_first(opened, wide):
+    shown = opened(page(wide), viewport={"width": 390, "height": 800})
+    box = shown.locator("thead th.cell").last.bounding_box()
+    assert box["x"] + box["width"] <= 390
 
 
 def test_only_what_differs_between_machines_is_shown(opened, matrix):
@@ -221,15 +251,16 @@ def test_headings_stay_and_lie_over_no_focused_field(opened, matrix, width):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1300, 390])
-def test_accessibility_rules_hold(opened, matrix, scheme, width):
+def test_accessibility_rules_hold(opened, matrix, wide, scheme, width):
     from axe_core_python.sync_playwright import Axe
 
-    shown = opened(page(matrix[:2]), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
-    for step in ("table", "details"):
-        if step == "details":
-            shown.locator("tr[data-name=conv2d] button").first.click()
-        found = Axe().run(shown)["violations"]
-        assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
+    for reports in (matrix[:2], wide[-10:]):
+        shown = opened(page(reports), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
+        for step in ("table", "details"):
+            if step == "details":
+                shown.locator("tr[data-name=conv2d] button").first.click()
+            found = Axe().run(shown)["violations"]
+            assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
 
 
 def test_page_is_usable_at_once(opened, matrix):

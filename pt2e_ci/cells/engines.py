@@ -30,7 +30,7 @@ class Engine:
         requires: what it holds beside this package.
         runs: where each engine is, by its name, as ``module:name``.
         cell: the cell whose lock it holds, too; None where it needs no torch.
-        variables: of the process's environment.
+        variables: of the process's environment, as ``NAME=VALUE``, by the name of the engine that needs one.
         platforms: where it can be had, as ``linux_x86_64``; anywhere where none is named.
         quantizers: what `nox -s quantizers` runs there, by the names of quantizers.toml.
 
@@ -104,6 +104,11 @@ def _engine(entry: Any, where: str) -> Engine:
         texts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         if not isinstance(value, _KEYS[key]) or not all(isinstance(one, str) for one in texts):
             raise InputError(f"{where}: {key!r} must be {_MEANING[_KEYS[key]]}")
+    for name, value in entry.get("variables", {}).items():
+        if name not in entry["runs"] or "=" not in value:
+            raise InputError(
+                f"{where}: 'variables' must give engines of its 'runs' a NAME=VALUE, and {name!r} has none"
+            )
     fields: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in entry.items()}
     return Engine(**fields)
 

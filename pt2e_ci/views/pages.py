@@ -39,6 +39,9 @@ _SHOWN = (
     "deterministic", "seed_check",
 )  # fmt: skip
 _LONGEST = 1000
+_MARKS = {Kind.PROVED: "■", Kind.PARTLY: "◧", Kind.TESTED: "□", Kind.REFUTED: "⊠"}
+# More columns than these are squares with marks, and no words, so that a matrix needs no scrolling sideways.
+_DENSE = 8
 _LINK = re.compile(r"https?://")
 
 
@@ -72,7 +75,8 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
         outcomes=sorted({field["outcome"] for row in fields for field in row if field}, key=lambda one: one.rank),
         engines=sorted({engine for report in reports for engine in report.run.engines}),
         legend=[*Outcome],
-        evidence=[*Kind],
+        marks=_MARKS,
+        dense=_DENSE,
     )
 
 

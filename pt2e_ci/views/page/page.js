@@ -271,4 +271,6 @@
   filters.addEventListener("reset", () => setTimeout(apply));
   addEventListener("hashchange", restore);
   restore();
+  // On a phone the newest torch is what is seen first.
+  if (matchMedia("(max-width: 40rem)").matches) table.parentElement.scrollLeft = table.parentElement.scrollWidth;
 })();
