@@ -170,6 +170,41 @@ def test_phone_shows_the_newest_torch_first(opened, wide):
     assert box["x"] + box["width"] <= 390
 
 
+@pytest.mark.parametrize(
+    ("typed", "first", "others"),
+    [
+        ("seq(2.4:pass 2.13:float)", "mul", False),
+        ("differs:arch", "mul", False),
+        ("outcome:inexact add", "add", True),
+        ("evidence:proved scales", "add_scales", False),
+    ],
+)
+def test_query_asks_for_sequences_outcomes_and_evidence(opened, matrix, typed, first, others):
+    reports = [one for one in matrix if one.run.torch[:4] in ("2.4.", "2.13")]
+    old = next(one for one in reports if one.run.torch.startswith("2.4") and one.run.machine == "x86_64")
+    cases = tuple(structs.replace(one, outcome=Outcome.PASS) if one.name == "mul" else one for one in old.cases)
+    reports[reports.index(old)] = Report(old.run, cases, old.end)
+    shown = opened(page(reports))
+    shown.get_by_role("searchbox", name="Text").fill(typed)
+    rows = visible_rows(shown)
+    assert rows[0] == first
+    assert (len(rows) > 1) == others
+
+
+def test_link_opens_a_field_and_says_when_it_is_of_another_run(opened, matrix):
+    shown = opened(page(matrix))
+    shown.locator("tr[data-name=conv2d] button").nth(1).click()
+    title = shown.locator("#detail-title").inner_text()
+    link = shown.get_by_role("link", name="Link to this field of this run").get_attribute("href")
+    again = opened(page(matrix), address=link)
+    assert again.locator("#detail-title").inner_text() == title
+    assert not again.locator("#stale").is_visible()
+    later = opened(page(matrix[:3]), address=link)
+    assert later.locator("#stale").is_visible()
+    again.keyboard.press("Escape")
+    assert again.evaluate("location.hash") == ""
+
+
 def test_only_what_differs_between_machines_is_shown(opened, matrix):
     changed = structs.replace(matrix[1].cases[2], digest="sha256:" + "0" * 64, outcome=Outcome.MISMATCH)
     cases = (*matrix[1].cases[:2], changed, *matrix[1].cases[3:])
@@ -279,7 +314,8 @@ def test_hostile_report_is_harmless(opened):
     shown.locator("button[data-field]").first.click()
     text = shown.get_by_role("dialog").inner_text()
     assert SCRIPT in text
-    assert shown.locator("dialog a").count() == 0
+    links = shown.locator("dialog a").evaluate_all("all => all.map((one) => one.getAttribute('href')[0])")
+    assert links == ["#"]  # to the page itself
     assert shown.locator("img").count() == 0
 
 

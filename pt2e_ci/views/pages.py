@@ -59,7 +59,7 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
     ]
     names = [next(field["name"] for field in row if field) for row in fields]
     details = [[field and field["detail"] for field in row] for row in fields]
-    data = {"values": interned.values, "lines": lines.values, "fields": details}
+    data = {"values": interned.values, "lines": lines.values, "fields": details, "run": _run_of(reports)}
     return render_page(
         "page.html.j2",
         script=_asset("page.js"),
@@ -78,6 +78,12 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
         marks=_MARKS,
         dense=_DENSE,
     )
+
+
+def _run_of(reports: Sequence[Report]) -> str:
+    """Return a digest of what was run, which a link to a field carries."""
+    runs = "\n".join(f"{report.run.cell} {report.run.key} {report.run.started}" for report in reports)
+    return hashlib.sha256(runs.encode()).hexdigest()[:12]
 
 
 def _finding(reports: Sequence[Report]) -> str:
@@ -133,6 +139,7 @@ def _column(report: Report) -> dict[str, Any]:
     run = report.run
     return {
         "cell": label(report),
+        "torch": ".".join(run.torch.split(".")[:2]),
         "flow": run.flow,
         "machine": run.machine,
         "emulated": run.emulated,

@@ -1,4 +1,4 @@
-"""How time and memory grow: with the number of cases, with the size of a tensor, on networks, and in loops.
+"""How time and memory grow: with the number of cases, the size of a tensor, networks and loops; and the page.
 
     python tests/bench/growth.py [--largest N] [--output DIR]
 
@@ -9,23 +9,28 @@ round. Writes growth.md.
 from __future__ import annotations
 
 import argparse
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from made import report
 from networks import Branching, Looping, mobilenet_v2
 from test_models import FILES, judged, module_of
 
 from pt2e_ci.catalogue.cases import CASES
-from pt2e_ci.cells.cell import current_cell
+from pt2e_ci.cells.cell import current_cell, load_cells
 from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.exact import representation
 from pt2e_ci.flow.homes import import_home
@@ -36,6 +41,8 @@ from pt2e_ci.judge.verdict import InputSet, judge
 from pt2e_ci.pipeline import Clock, Flow, run_case
 from pt2e_ci.program.oracle import run_exactly
 from pt2e_ci.program.segments import Reading
+from pt2e_ci.record.report import Report
+from pt2e_ci.views.pages import page
 
 ROUNDS = 3
 SLOWEST = 5
@@ -225,6 +232,36 @@ def models() -> str:
     return "\n".join([*lines, *(f"| {name} | {took:.2f} |" for name, took in slowest)]) + "\n"
 
 
+PAINT = """<script>new PerformanceObserver(
+  (seen) => { document.title = seen.getEntries().map((one) => `${one.name}=${one.startTime}`).join(" "); }
+).observe({ type: "paint", buffered: true });</script>"""
+
+
+def opening() -> str:
+    """Open the page of a whole matrix, of as many cells as are listed on two architectures, in headless Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        return "The page was not opened: there is no Chromium.\n"
+    flow = flow_here()
+    whole = report(*(run_case(case, flow, 0)[0] for case in CASES))
+    cells = [
+        structs.replace(whole.run, cell=f"torch{one.torch}-{machine}", torch=one.torch, machine=machine)
+        for one in load_cells().cells
+        for machine in ("x86_64", "aarch64")
+    ]
+    html = page([Report(run, whole.cases, whole.end) for run in cells])
+    # Its policy would stop what looks at the clock.
+    looked = re.sub(r"<meta http-equiv=[^>]*>", "", html).replace("</body>", f"{PAINT}</body>")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "index.html")
+        path.write_text(looked, encoding="utf-8")
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", path.as_uri()]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (painted,) = re.findall(r"first-contentful-paint=([0-9.]+)", shown)
+    size = len(html.encode()) / 1e6
+    return f"The page of {len(cells)} cells: {size:.1f} MB, first paint after {float(painted):.0f} ms.\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--largest", type=int, default=100_000_000)
@@ -233,7 +270,16 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
     timed_deciding()
-    parts = (network(224), checking(224), deciding(), higher_order(), models(), tensors(arguments.largest), cases())
+    parts = (
+        network(224),
+        checking(224),
+        deciding(),
+        higher_order(),
+        models(),
+        tensors(arguments.largest),
+        cases(),
+        opening(),
+    )
     text = "\n".join(parts)
     (arguments.output / "growth.md").write_text(text)
     print(text)

@@ -22,8 +22,29 @@
     ...data.fields[index].map((detail) => (detail && data.values[data.values[detail.shown].reason]) || ""),
   ].join(" ").toLowerCase());
 
-  // The address keeps the filters, so that a view can be sent on.
+  // The address keeps the filters, so that a view can be sent on; and the field that is open, with the run it is of.
+  let opened = "";
   const chosen = () => Object.fromEntries([...new FormData(filters)].filter(([, value]) => value !== ""));
+  const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, run: data.run }) })}`;
+
+  // What is typed may hold `outcome:float`, `evidence:proved`, `differs:arch` and `seq(2.12:pass 2.13:float)`; the rest
+  // is looked for as text.
+  const query = (typed) => {
+    const tests = [];
+    const has = (pick) => (row, buttons) => buttons.some((button) => button && pick(button));
+    const rest = typed.replace(/seq\(([^)]*)\)|(outcome|evidence|differs):(\S+)/g, (_, sequence, key, value) => {
+      if (key === "differs") tests.push((row) => value === "arch" && "differs" in row.dataset);
+      else if (key) tests.push(has((button) => button.dataset[key] === value));
+      else {
+        for (const [torch, outcome] of sequence.split(/\s+/).filter(Boolean).map((pair) => pair.split(":"))) {
+          tests.push((row, buttons) => buttons.some((button, index) =>
+            button && heads[index].dataset.torch === torch && button.dataset.outcome === outcome));
+        }
+      }
+      return " ";
+    });
+    return { text: rest.trim().toLowerCase(), fits: (row, buttons) => tests.every((test) => test(row, buttons)) };
+  };
 
   const apply = () => {
     const want = chosen();
@@ -41,7 +62,7 @@
       group.colSpan = Math.max(1, visible);
       from += span;
     }
-    const text = (want.q || "").toLowerCase();
+    const asked = query(want.q || "");
     let count = 0;
     for (const [index, row] of rows.entries()) {
       const fields = [...row.cells].slice(1);
@@ -53,15 +74,16 @@
         if (want.outcome === "unexpected") return "unexpected" in button.dataset;
         return !want.outcome || button.dataset.outcome === want.outcome;
       });
-      row.hidden = !(fits && (want.only !== "differs" || "differs" in row.dataset) && (!want.family || row.dataset.family === want.family) &&
-        texts[index].includes(text));
+      const buttons = fields.map((field, index) => (shown[index] ? field.querySelector("button") : null));
+      row.hidden = !(fits && asked.fits(row, buttons) && (want.only !== "differs" || "differs" in row.dataset) && (!want.family || row.dataset.family === want.family) &&
+        texts[index].includes(asked.text));
       count += row.hidden ? 0 : 1;
     }
     document.getElementById("count").textContent = `${count} of ${rows.length} cases`;
     // Where the keyboard goes, no heading should lie over it.
     const scroll = table.parentElement;
     scroll.style.scrollPadding = `${table.tHead.offsetHeight + 4}px 4px 4px ${table.tHead.rows[0].cells[0].offsetWidth + 4}px`;
-    history.replaceState(null, "", `#${new URLSearchParams(want)}`);
+    history.replaceState(null, "", address(want));
   };
 
   const restore = () => {
@@ -71,7 +93,17 @@
       control.value = want.get(control.name) || "";
       if (control.selectedIndex === -1) control.value = "";
     }
+    const place = want.get("open") || "";
     apply();
+    const button = [...table.querySelectorAll("button[data-field]")].find((one) => nameOf(one) === place);
+    document.getElementById("stale").hidden = !want.get("run") || want.get("run") === data.run;
+    if (button && !dialog.open) open(button);
+  };
+
+  // A field, as the address names it.
+  const nameOf = (button) => {
+    const [row, column] = button.dataset.field.split(" ").map(Number);
+    return `${rows[row].dataset.name}@${heads[column].title}`;
   };
 
   const list = (head, pairs) => {
@@ -209,7 +241,10 @@
       if (shown.known.link) body.lastChild.append(document.createTextNode(" "), element("a", "source", { href: shown.known.link, rel: "noreferrer" }));
     }
     if (detail.changed) paragraph(body, "Last changed", `${detail.changed[0]}, from ${detail.changed[1]}`);
+    opened = nameOf(button);
+    history.replaceState(null, "", address());
     const again = element("p");
+    again.append(element("a", "Link to this field of this run", { href: address() }), document.createElement("br"));
     again.append(element("strong", "Again: "), element("code", detail.command));
     body.append(again);
     if (shown.structure) {
@@ -243,7 +278,11 @@
     paragraph(body, "Machine", `${build}${machine.cpu.model || ""}, ${(machine.cpu.instruction_sets || []).join(" ")}, Python ${machine.python}, ${machine.started} on ${machine.host}`);
     paragraph(body, "Digest of the integers", shown.digest);
     dialog.showModal();
-    dialog.addEventListener("close", () => button.focus(), { once: true });
+    dialog.addEventListener("close", () => {
+      opened = "";
+      history.replaceState(null, "", address());
+      button.focus();
+    }, { once: true });
   };
 
   table.addEventListener("click", (event) => {
