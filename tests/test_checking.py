@@ -83,7 +83,7 @@ def test_ten_lines_say_what_why_where_and_what_to_do(result):
     assert linear[:3] == ["inexact", "linear", "head"]
     assert "accumulators" in lines[2]
     assert lines[3].startswith(
-        "Do (PQ012): Give the representation a pattern for it, or accept it: `known={'PQ012': 1}`"
+        "Do (PQ012): Give the representation a pattern for it, or accept so many: `known={'PQ012': 1}`"
     )
     assert lines[4].startswith("Do (PQ031): ")
     proved = "0 of 2 quantized operators are right for every input; 1 only tested on samples, 1 refuted"

@@ -251,3 +251,14 @@ def test_dynamic_scales_are_the_programs_own():
     (case,) = (case for case in CASES if case.name == "dynamic_linear")
     program, _ = converted(case)
     assert len(Reading(program).runtime) == 2
+
+
+def test_terms_that_cancel_leave_room_for_a_tiny_one():
+    ones = torch.ones(1, dtype=torch.int64)
+    terms = (Term(Fraction(1), ones), Term(Fraction(1), -ones), Term(Fraction(1, 3) ** 60, 5 * ones))
+    assert Real(terms).reduced().element(0) == 5 * Fraction(1, 3) ** 60
+
+
+def test_unit_that_no_float64_is_is_rounded_as_a_rational():
+    tiny = Real((Term(Fraction(1, 2**1080), torch.tensor([-1, 1])),))
+    assert to_levels(tiny, Fraction(1), 0, (-128, 127), Rounding.FLOOR).tolist() == [-1, 0]

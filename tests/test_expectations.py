@@ -187,6 +187,9 @@ IN_FLOAT = '[[operator]]\nname = "conv2d"\nverdict = "float"\nreason = "r"\nlink
 OFF = '[[operator]]\nname = "linear"\nverdict = "off"\ndisplacement = 0.51\nreason = "s"\nlink = "m"\n'
 
 
+NETWORKS = {"unet": ("conv2d", "linear"), "resnet18": ("conv2d", "linear")}
+
+
 def network(*operators, outcome="float", name="unet", **fields):
     """Return a network's case; an operator is a name, and its verdict or by how much it is off."""
     made = []
@@ -200,7 +203,7 @@ def network(*operators, outcome="float", name="unet", **fields):
 def of_operators(tmp_path, text):
     path = tmp_path / "expectations.toml"
     path.write_text(text)
-    return Expectations([], CELLS["2.4"], "x86_64", load_operators(CELLS.values(), path))
+    return Expectations([], CELLS["2.4"], "x86_64", load_operators(NETWORKS, CELLS.values(), path))
 
 
 def test_network_is_known_by_its_operators(tmp_path):
@@ -223,11 +226,16 @@ def test_network_is_known_by_its_operators(tmp_path):
         (network(("linear", 0.75)), "worse", "up to 0.75 LSB beyond a boundary; known are 0.51"),
         (network(("conv2d", "integer"), outcome="pass"), "gone", "no conv2d is float any more: remove its row"),
         (network(("add", "integer")), "new", "float, and none of its operators is"),
+        (network(("conv2d", "float"), ("conv2d", 199.5)), "new", "conv2d (conv2d) is off, which it is not known for"),
+        (network(("linear", 0.5), ("linear", 0.0)), "worse", "up to 1 LSB beyond a boundary; known are 0.51"),
         (network(("conv2d", "float"), outcome="error"), "new", "error is not an outcome that unet is known for"),
-        (
-            network(("conv2d", "float"), notes=[{"code": "PQ029", "text": "output 0 is float64"}]),
-            "new",
-            "output 0 is float64, which is nothing that its operators are known for",
+        *(
+            (
+                network(("conv2d", "float"), notes=[{"code": code, "text": "output 0"}]),
+                "new",
+                "output 0, which is nothing that its operators are known for",
+            )
+            for code in ("PQ029", "PQ016", "PQ020", "PQ032")
         ),
     ],
 )  # fmt: skip
@@ -248,6 +256,9 @@ def test_row_of_an_operator_may_be_about_some_networks(tmp_path):
     ("text", "message"),
     [
         (IN_FLOAT + IN_FLOAT, r"\[\[operator\]\] 2: overlaps with the row at .*\[\[operator\]\] 1: keep one"),
+        (IN_FLOAT + IN_FLOAT.replace("verdict", 'case = "res*"\nverdict'), "2: overlaps with the row at"),
+        (IN_FLOAT.replace("verdict", 'case = "vgg*"\nverdict'), "none called 'vgg\\*' has a 'conv2d'"),
+        (IN_FLOAT.replace("conv2d", "conv9d"), "names no operator of a network: none called '\\*' has a 'conv9d'"),
         (OFF.replace("displacement = 0.51\n", ""), "needs its size, displacement"),
         (IN_FLOAT + "displacement = 1.0\n", "one in float has none"),
         (IN_FLOAT + 'torch = "<2"\n', "names no cell"),
@@ -259,3 +270,20 @@ def test_row_of_an_operator_may_be_about_some_networks(tmp_path):
 def test_bad_row_of_an_operator(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         of_operators(tmp_path, text)
+
+
+def test_users_own_row_goes_before_the_packages(tmp_path):
+    path = tmp_path / "expectations.toml"
+    path.write_text(OFF.replace("0.51", "3.0"))
+    own = load_operators(NETWORKS, CELLS.values(), path)
+    path.write_text(OFF)
+    both = Expectations([], CELLS["2.4"], "x86_64", [*own, *load_operators(NETWORKS, CELLS.values(), path)])
+    assert both.judge(network(("linear", 2.0), outcome="inexact")).known
+
+
+def test_the_packages_own_rows():
+    networks = {one.name: one.criteria.annotated for one in DEPLOYED}
+    here = Expectations([], CELLS["2.13"], "x86_64", load_operators(networks, CELLS.values()))
+    known = here.judge(network(("conv2d", "float"), ("max_pool2d", "float"), ("cat", "float")))
+    assert known.known
+    assert here.judge(network(("conv2d", "integer"), outcome="pass")).change == "gone"

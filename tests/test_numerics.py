@@ -44,6 +44,8 @@ def test_levels_are_whole_steps_apart(far):
 def test_what_a_dtype_does_not_hold_is_no_level_in_it():
     levels = torch.tensor([3, 3 + 2**32, -(2**40)])
     assert (narrowed(levels, torch.int32) == torch.tensor([3, 3, 0])).tolist() == [True, False, False]
+    far, level = narrowed(torch.tensor([2**31 - 1], dtype=torch.int32), torch.int32), torch.tensor([-128]).int()
+    assert int(far - level) > 0  # and does not wrap around
 
 
 def test_absolute_where_there_is_no_grid():

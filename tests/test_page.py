@@ -13,6 +13,7 @@ from made import case, comparison, report
 from msgspec import structs
 from test_views import SCRIPT, cell, hostile
 
+from pt2e_ci.record.engines import Compared, EngineReport
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.report import Report, read_whole_report
 from pt2e_ci.views.diff import differences
@@ -177,6 +178,7 @@ def test_phone_shows_the_newest_torch_first(opened, wide):
         ("differs:arch", "mul", False),
         ("outcome:inexact add", "add", True),
         ("evidence:proved scales", "add_scales", False),
+        ("outcome:float seq(2.4:inexact 2.4:pass)", None, False),
     ],
 )
 def test_query_asks_for_sequences_outcomes_and_evidence(opened, matrix, typed, first, others):
@@ -187,7 +189,7 @@ def test_query_asks_for_sequences_outcomes_and_evidence(opened, matrix, typed, f
     shown = opened(page(reports))
     shown.get_by_role("searchbox", name="Text").fill(typed)
     rows = visible_rows(shown)
-    assert rows[0] == first
+    assert rows[:1] == ([first] if first else [])
     assert (len(rows) > 1) == others
 
 
@@ -201,8 +203,36 @@ def test_link_opens_a_field_and_says_when_it_is_of_another_run(opened, matrix):
     assert not again.locator("#stale").is_visible()
     later = opened(page(matrix[:3]), address=link)
     assert later.locator("#stale").is_visible()
+    assert "these are the latest numbers" in later.get_by_role("dialog").inner_text()
+    # Another link while a field is open.
+    again.evaluate("(link) => { location.hash = link.replace('conv2d', 'mul'); }", link)
+    again.wait_for_function("document.getElementById('detail-title').textContent.startsWith('mul on ')")
     again.keyboard.press("Escape")
     assert again.evaluate("location.hash") == ""
+
+
+def test_engines_are_shown_beside(opened, matrix):
+    def engine(name, *results):
+        about = {
+            "package": "p 1",
+            "platform": "linux_x86_64",
+            "cpu": "c",
+            "flags": [],
+            "python": "3.11",
+            "vectors": "v",
+        }
+        return EngineReport(engine=name, results=list(results), **about)
+
+    ties = {"ties": 4, "ties_by": {"half_up": 4}}
+    linear = Compared(vector="linear-ties", operator="linear", outcome=Outcome.PASS, values=9, **ties)
+    wrong = Compared(vector="add-pairs", operator="add", outcome=Outcome.MISMATCH, values=9, wrong=1, max=1, why=SCRIPT)
+    shown = opened(page(matrix[:2], devices=[engine("one", linear, wrong), engine(SCRIPT, linear)]))
+    table = shown.locator("table.engines")
+    assert table.locator("thead th").all_inner_texts() == ["Operator", "one", SCRIPT]
+    texts = [row.locator("th, td").all_inner_texts() for row in table.locator("tbody tr").all()]
+    assert texts == [["linear", "exact, half_up", "exact, half_up"], ["add", "mismatch", ""]]
+    assert SCRIPT in table.locator("tbody tr").nth(1).locator("td").first.get_attribute("title")
+    assert opened(page(matrix[:2])).locator("table.engines").count() == 0
 
 
 def test_only_what_differs_between_machines_is_shown(opened, matrix):

@@ -115,6 +115,19 @@ def test_levels_that_are_written_in_place():
     assert frontier(program) == [[[[[5, -7], [3, 2]]]]]
 
 
+def test_furthest_of_int32_is_not_the_nearest():
+    def reference(x):
+        far = torch.full_like(x, -(2**31), dtype=torch.int32) + (0 * x).int()
+        return (torch.round(x / 0.25) + 1).clamp(-128, 127).int() + 0 * far.clamp(0, 1)
+
+    reading, level_0 = Reading(symbolic_trace(quantized)), torch.full((1, 1, 2, 2), -0.25)
+    trace = trace_call(symbolic_trace(reference), (level_0,))
+    found = alignment.Alignment(reading, trace, [trace.replay((level_0,))])
+    (one,) = reading.levels
+    found.align([{one.quantize.node: torch.zeros(1, 1, 2, 2, dtype=torch.int32)}])
+    assert not trace.replay((level_0,))[found.levels[one.quantize.node]].any()
+
+
 class Model(nn.Module):
     """A gelu between two annotated operators, and a product with a number."""
 

@@ -93,6 +93,13 @@ def place_of_engine(name: str) -> str:
     return listed.get(name, name)
 
 
+def variables_of_engine(name: str) -> dict[str, str]:
+    """Return what the environment of an engine's process holds, by the engine's name."""
+    found = next((one.variables[name] for one in load_engines() if name in one.variables), "")
+    variable, _, value = found.partition("=")
+    return {variable: value} if variable else {}
+
+
 def _engine(entry: Any, where: str) -> Engine:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: an engine is a table, written as [[engine]]")
@@ -105,7 +112,7 @@ def _engine(entry: Any, where: str) -> Engine:
         if not isinstance(value, _KEYS[key]) or not all(isinstance(one, str) for one in texts):
             raise InputError(f"{where}: {key!r} must be {_MEANING[_KEYS[key]]}")
     for name, value in entry.get("variables", {}).items():
-        if name not in entry["runs"] or "=" not in value:
+        if name not in entry["runs"] or not value.partition("=")[0] or "=" not in value:
             raise InputError(
                 f"{where}: 'variables' must give engines of its 'runs' a NAME=VALUE, and {name!r} has none"
             )

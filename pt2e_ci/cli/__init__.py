@@ -333,12 +333,16 @@ def verify(file: Path) -> None:
 @click.option(
     "--history", type=click.Path(path_type=Path, file_okay=False), help="Keep the runs here, and show changes."
 )
+@click.option(
+    "--engines", type=click.Path(path_type=Path, file_okay=False), help="Show these reports of engines on the page."
+)
 def report(
     files: tuple[Path, ...],
     markdown: Path | None,
     html: Path | None,
     badge: Path | None,
     history: Path | None,
+    engines: Path | None,
 ) -> None:
     """Print the table of reports, or write other views of them; FILES may be folders.
 
@@ -361,9 +365,11 @@ def report(
 
         views[markdown] = to_markdown(reports)
     if html:
+        from pt2e_ci.record.engines import read_reports
         from pt2e_ci.views.pages import page
 
-        views[html / "index.html"] = page(reports, runs)
+        devices = read_reports([engines]) if engines else []
+        views[html / "index.html"] = page(reports, runs, devices=devices)
     if badge:
         from pt2e_ci.views.badge import endpoint
 

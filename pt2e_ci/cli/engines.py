@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -63,13 +64,14 @@ def run(name: str, folder: Path | None, reports: Path) -> None:
     """
     stops.listen()
     need_numpy()
-    from pt2e_ci.cells.engines import place_of_engine
+    from pt2e_ci.cells.engines import place_of_engine, variables_of_engine
     from pt2e_ci.engines.running import run as run_on
     from pt2e_ci.record.engines import load_known, report_of, save
     from pt2e_ci.vectors.catalogue import catalogue
     from pt2e_ci.vectors.folder import digest_of, read
 
     where = place_of_engine(name)
+    os.environ |= variables_of_engine(name)  # of its process, which is yet to start
     if folder is not None:
         manifest, vectors = read(folder)
         digest = manifest.digest

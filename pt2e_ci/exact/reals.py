@@ -25,6 +25,7 @@ _LIMIT = 2**62  # integers stay below it, so that a sum of two fits into int64
 _LIMB = 2**24
 _MANTISSA = 53
 _UNIT = 2.0**-53
+_EXPONENTS = 960  # a power of two within them, times a mantissa, is a normal float64
 _FEW = 4096
 INFINITE = Fraction(2) ** 200
 """What an infinity counts as: beyond every clamp."""
@@ -109,7 +110,8 @@ class Real:
             scale_a, scale_b = int(a.unit / unit), int(b.unit / unit)
             if a.largest * abs(scale_a) + b.largest * abs(scale_b) >= _LIMIT:
                 break
-            terms[:2] = [Term(unit, torch.add(_times(a.integers, scale_a), b.integers, alpha=scale_b))]
+            merged = Term(unit, torch.add(_times(a.integers, scale_a), b.integers, alpha=scale_b))
+            terms[:2] = [merged] if merged.largest or not terms[2:] else []
         return Real(tuple(terms), self.exact)
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Real:
@@ -178,7 +180,8 @@ class Real:
         (first, *others) = self.terms
         numerator, denominator = abs(first.unit.numerator), first.unit.denominator
         power_of_two = not numerator & (numerator - 1) and not denominator & (denominator - 1)
-        return not others and power_of_two and first.largest < 2**_MANTISSA
+        in_range = max(numerator, denominator) < 2**_EXPONENTS
+        return not others and power_of_two and in_range and first.largest < 2**_MANTISSA
 
     def is_below(self, bound: Fraction) -> torch.Tensor:
         """Tell, exactly, which numbers are below a bound."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # In whose place others of so many LSB further off, in the mean, may be taken where it is read around.
 _NEAR = 16.0
+_NARROW = (torch.int8, torch.uint8, torch.int16)
 # What may leave levels as they are: then both tensors are the same levels.
 _KEEPING = frozenset("_to_copy to clamp clone copy view _unsafe_view detach alias lift_fresh add sub".split())
 
@@ -260,6 +261,7 @@ def _equal(some: torch.Tensor, others: torch.Tensor) -> bool:
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Return the mean difference; infinities of a sign, and NaN, are alike."""
     if not any(one.is_floating_point() or one.dtype is torch.bool for one in (found, wanted)):
+        wanted = wanted if found.dtype in _NARROW else wanted.to(torch.int64)  # of 32 bits, a difference needs 33
         return float((found - wanted).abs_().sum(dtype=torch.float64)) / wanted.numel()
     found, wanted = found.to(torch.float64), wanted.to(torch.float64)
     same = (found == wanted) | (found.isnan() & wanted.isnan())

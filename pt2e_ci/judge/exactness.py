@@ -365,9 +365,9 @@ def _unit(moved: torch.Tensor, right: torch.Tensor, own: torch.Tensor, own_right
 
 
 def narrowed(levels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return levels in another dtype; what does not fit is the largest or the least there, and is no level anyway."""
+    """Return levels in another dtype, in which their differences fit; what is no level anyway may be another one."""
     limits = torch.iinfo(dtype)
-    if torch.iinfo(levels.dtype).max > limits.max:
+    if torch.iinfo(levels.dtype).max > limits.max // 2:
         levels = levels.to(torch.int64).clamp(limits.min // 2, limits.max // 2)
     return levels.to(dtype)
 

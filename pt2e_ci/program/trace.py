@@ -602,7 +602,10 @@ def _layout(value: Any) -> str:
 def filled(tree: Any, function: Callable[[Any], Any]) -> Any:
     """Put what a function makes of them in place of the leaves of tuples, lists and dicts."""
     if isinstance(tree, tuple | list):
-        return type(tree)([filled(one, function) for one in tree])
+        items = [filled(one, function) for one in tree]
+        if hasattr(tree, "_fields"):  # a named tuple
+            return type(tree)(*items)
+        return tuple(items) if isinstance(tree, torch.Size) else type(tree)(items)
     if isinstance(tree, dict):
         return {key: filled(one, function) for key, one in tree.items()}
     return function(tree)

@@ -16,11 +16,11 @@ from pt2e_ci.cells.cell import Cell, FlowName
 from pt2e_ci.errors import InputError
 from pt2e_ci.files import read_toml
 from pt2e_ci.record.outcomes import Outcome, Stage
-from pt2e_ci.record.reasons import MISMATCHES
+from pt2e_ci.record.reasons import MISMATCHES, findings
 from pt2e_ci.record.records import Case, Known, Operator, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 EXPECTATIONS_FILE = Path(__file__).with_name("expectations.toml")
 
@@ -38,6 +38,7 @@ _BY_OPERATOR = "deployed"
 # What operators are known for that compute in float; a reason of schema 1 has no code.
 _IN_FLOAT = ("PQ012", "PQ018", None)
 # What a network comes to where nothing but its operators is wrong.
+_SAID_OF_OPERATORS = (*_IN_FLOAT, _FAR, "PQ031")
 _OF_OPERATORS = (Outcome.PASS, Outcome.INEXACT, Outcome.MISMATCH, Outcome.FLOAT)
 
 
@@ -74,7 +75,7 @@ class KnownOperator(_Somewhere, frozen=True, kw_only=True):
         name: the operator's.
         verdict: it computes in float, or its levels are off.
         displacement: how far beyond a rounding boundary they are, at most, in LSB.
-        case: a glob over the names of the networks in which it is so; elsewhere it is not.
+        case: a glob over the names of the networks that the row is about.
 
     """
 
@@ -253,18 +254,17 @@ class Expectations:
     def _by_operator(self, case: Case) -> Verdict:
         """Compare each operator of a network with what its kind is known for here."""
         here = [pair for pair in self._operators if fnmatchcase(case.name, pair[0].case)]
-        rows = {(row.name, str(row.verdict)): (row, where) for row, where in here}
-        reasons = [*([case.reason] if case.reason else []), *case.notes]
-        if others := [one.text for one in reasons if one.code in MISMATCHES and one.code != _FAR]:
+        rows: dict[tuple[str, str], tuple[KnownOperator, str]] = {}
+        for pair in here:  # the user's own are first
+            rows.setdefault((pair[0].name, str(pair[0].verdict)), pair)
+        if others := [one.text for one in findings(case) if one.code not in _SAID_OF_OPERATORS]:
             return Verdict(None, f"{others[0]}, which is nothing that its operators are known for", "new")
         found: dict[tuple[str, str], KnownOperator] = {}
-        for one in case.operators:
-            verdict, size = _defect(one)
-            if verdict is None:
-                continue
-            row, where = rows.get((one.name, verdict), (None, ""))
-            if row is None:
+        defects = [(operator, defect) for operator in case.operators for defect in _defects(operator)]
+        for one, (verdict, size) in defects:
+            if (one.name, verdict) not in rows:
                 return Verdict(None, f"{one.name} ({one.node}) is {verdict}, which it is not known for here", "new")
+            row, where = rows[one.name, verdict]
             if row.displacement is not None and size > row.displacement:
                 far = f"up to {size:.4g} LSB beyond a boundary; known are {row.displacement:g}"
                 worse = f"{one.name} ({one.node}) is {far} ({where})"
@@ -282,21 +282,29 @@ class Expectations:
         return Verdict(Known(reason="; ".join(known), link=next(iter(found.values())).link))
 
 
-def _defect(one: Operator) -> tuple[str | None, float]:
-    """Return what is wrong with an operator, and how far its levels are beyond a boundary, in LSB."""
+def _defects(one: Operator) -> Iterator[tuple[str, float]]:
+    """Yield what is wrong with an operator, each with how far it is beyond a boundary, in LSB."""
     if one.verdict not in (None, "integer"):
-        return one.verdict, 0.0
-    measured = (one.reference.boundary or 0.0) if one.reference and one.reference.off else 0.0
-    decided = one.evidence.displacement if one.evidence and _is_shown(one) else 0.0
-    size = max(measured, decided)
-    return ("off", size) if size else (None, 0.0)
+        yield one.verdict, 0.0
+    if one.reference is not None and one.reference.off:
+        yield "off", one.reference.boundary or float(one.reference.max)
+    elif one.evidence is not None and _is_shown(one):
+        yield "off", one.evidence.displacement
 
 
-def load_operators(cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> list[tuple[KnownOperator, str]]:
-    """Read what operators are known for, in whatever network, each with where it stands.
+def load_operators(
+    networks: Mapping[str, Collection[str]], cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE
+) -> list[tuple[KnownOperator, str]]:
+    """Read what operators are known for, each with where it stands.
+
+    Args:
+        networks: by its name, the operators that the quantizer annotates in each.
+        cells: all of them.
+        path: the file.
 
     Raises:
-        InputError: the file cannot be read, or a row is malformed, names no cell, or overlaps with an earlier one.
+        InputError: the file cannot be read, or a row is malformed, names no operator of a network or no cell, or
+            overlaps with an earlier one.
 
     """
     cells = list(cells)
@@ -305,9 +313,12 @@ def load_operators(cells: Iterable[Cell], path: Path = EXPECTATIONS_FILE) -> lis
         where = f"{path}: [[operator]] {number}"
         row = _read(entry, KnownOperator, where)
         _check_cells(row, where, cells)
+        mine = [name for name, annotated in networks.items() if row.name in annotated and fnmatchcase(name, row.case)]
+        if not mine:
+            raise InputError(f"{where}: names no operator of a network: none called {row.case!r} has a {row.name!r}")
         for other, there in found:
-            same = (other.name, other.verdict, other.case) == (row.name, row.verdict, row.case)
-            if same and _meet(row, other, cells):
+            same = (other.name, other.verdict) == (row.name, row.verdict)
+            if same and any(fnmatchcase(name, other.case) for name in mine) and _meet(row, other, cells):
                 raise InputError(f"{where}: overlaps with the row at {there}: keep one of them")
         found.append((row, where))
     return found

@@ -74,8 +74,8 @@ REASONS = {
         "The quantizer annotated the operator, and the reference program still computes it in float: no pattern of the"
         " representation matched. Upstream has no pattern for many operators, and its conv2d pattern has looked for"
         " `aten.convolution` since torch 2.1, where the graph has `aten.conv2d`.",
-        "Give the representation a pattern for it, or accept it: `known={'PQ012': COUNT}` in the file, or in"
-        " `assert_integer`.",
+        "Give the representation a pattern for it, or accept so many: `known={'PQ012': COUNT}`, in the model's file or"
+        " in `assert_integer`.",
     ),
     "PQ014": Entry(
         Outcome.FLOAT,

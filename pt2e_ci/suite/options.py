@@ -157,7 +157,7 @@ def make_settings(option: Any) -> Settings:
         cell,
         listed,
         tuple(cases),
-        Expectations(entries, cell, machine, _known_operators(option)),
+        Expectations(entries, cell, machine, _known_operators(option, listed)),
         required,
         option.seed,
         report,
@@ -185,12 +185,13 @@ def _known(option: Any, cases: Sequence[str]) -> list[tuple[Expectation, str]]:
     return [*mine, *entries]
 
 
-def _known_operators(option: Any) -> list[tuple[KnownOperator, str]]:
+def _known_operators(option: Any, listed: Sequence[Case]) -> list[tuple[KnownOperator, str]]:
     """Return what operators are known for in networks, the user's own first; all of it is of upstream's programs."""
     cells = load_cells().cells
-    mine = load_operators(cells, option.expectations) if option.expectations else []
+    networks = {one.name: one.criteria.annotated for one in (*listed, *DEPLOYED) if one.family == DEPLOYED[0].family}
+    mine = load_operators(networks, cells, option.expectations) if option.expectations else []
     is_upstream = not (option.quantizer or option.criteria or option.representation)
-    return [*mine, *(load_operators(cells) if is_upstream else [])]
+    return [*mine, *(load_operators(networks, cells) if is_upstream else [])]
 
 
 def _default_folder(option: Any) -> str:

@@ -59,10 +59,10 @@ class Row:
         if not self.values:
             return (self.engine, self.operator, self.outcome, "", "", "", "", self.note)
         off = f"{self.wrong / self.values:.2%}" if self.wrong else "0"
-        word = "exact" if not self.wrong else "near" if self.outcome is Outcome.PASS else str(self.outcome)
+        how = "exact" if not self.wrong else "near" if self.outcome is Outcome.PASS else str(self.outcome)
         beyond = f"{self.displacement:.2g}" if self.displacement else "0"
         ties = f"{self.scheme}: {self.explained:,} of {self.ties:,}" if self.ties else ""
-        return (self.engine, self.operator, word, str(self.max), off, beyond, ties, self.note)
+        return (self.engine, self.operator, how, str(self.max), off, beyond, ties, self.note)
 
 
 def rows(report: EngineReport) -> list[Row]:
@@ -104,15 +104,15 @@ def _row(engine: str, operator: str, results: Sequence[Compared]) -> Row:
 
 def disagreements(reports: Sequence[EngineReport]) -> list[str]:
     """Say in a line for each operator which engines round its ties in which way, where they are not of one mind."""
-    by_operator: dict[str, dict[str, list[str]]] = {}
+    schemes: dict[str, dict[str, list[str]]] = {}
     for report in reports:
         for row in rows(report):
             if row.scheme is not None:
-                word = row.scheme if row.explained == row.ties else "none"
-                by_operator.setdefault(row.operator, {}).setdefault(word, []).append(row.engine)
+                scheme = row.scheme if row.explained == row.ties else "none"
+                schemes.setdefault(row.operator, {}).setdefault(scheme, []).append(row.engine)
     return [
         f"{operator}: {'; '.join(f'{scheme} by {chr(44).join(engines)}' for scheme, engines in found.items())}"
-        for operator, found in by_operator.items()
+        for operator, found in schemes.items()
         if len(found) > 1
     ]
 
@@ -122,24 +122,28 @@ def terminal(reports: Sequence[EngineReport]) -> Table:
     table = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
     for report in reports:
         for row in rows(report):
-            first, operator, word, *others = row.texts
+            first, operator, how, *others = row.texts
             style = _STYLES.get(row.outcome.color, "")
-            table.add_row(first, operator, Text(word, style), *others[:-1], _short(others[-1]))
+            table.add_row(first, operator, Text(how, style), *others[:-1], _short(others[-1]))
     return table
+
+
+def by_operator(reports: Sequence[EngineReport]) -> dict[str, list[Row | None]]:
+    """Return for each operator what each engine makes of it; None where it has no vectors of it."""
+    found = [{row.operator: row for row in rows(report)} for report in reports]
+    operators = dict.fromkeys(operator for some in found for operator in some)
+    return {operator: [some.get(operator) for some in found] for operator in operators}
 
 
 def markdown(reports: Sequence[EngineReport]) -> str:
     """Return in Markdown a word on each operator of each engine, and after it the numbers of what is off."""
-    found = [rows(report) for report in reports]
-    operators = [*dict.fromkeys(row.operator for some in found for row in some)]
     packages = dict.fromkeys((one.package, one.platform) for one in reports)
     lines = ["; ".join(" on ".join(one) for one in packages) + ".", ""]
     lines += _table(["Operator", *(one.engine for one in reports)])
-    for operator in operators:
-        named = [next((row for row in some if row.operator == operator), None) for some in found]
-        lines += [_line([operator, *("" if row is None else _word(row) for row in named)])]
+    for operator, found in by_operator(reports).items():
+        lines += [_line([operator, *("" if row is None else word(row) for row in found)])]
     lines += ["", *_table(COLUMNS)]
-    lines += [_line([_short(text) for text in row.texts]) for some in found for row in some if row.wrong]
+    lines += [_line([_short(text) for text in row.texts]) for report in reports for row in rows(report) if row.wrong]
     return "\n".join([*lines, "", *(f"- Ties of {markdown_text(line)}" for line in disagreements(reports))]) + "\n"
 
 
@@ -151,12 +155,12 @@ def _line(texts: Sequence[str]) -> str:
     return f"| {' | '.join(text if text == '---' else markdown_text(text) for text in texts)} |"
 
 
-def _word(row: Row) -> str:
+def word(row: Row) -> str:
     """Say in a word how right it is, and which scheme its ties show where that is another than half_even."""
-    word = row.texts[2] if row.outcome is not Outcome.SKIP else "\N{EN DASH}"
+    said = row.texts[2] if row.outcome is not Outcome.SKIP else "\N{EN DASH}"
     if row.scheme in (None, NEAREST[0]):
-        return word
-    return f"{word}, {row.scheme}" if row.explained == row.ties else f"{word}, mixed ties"
+        return said
+    return f"{said}, {row.scheme}" if row.explained == row.ties else f"{said}, mixed ties"
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.records import Kind
 from pt2e_ci.views.selection import by_age
-from pt2e_ci.views.words import cell_name, markdown_text
+from pt2e_ci.views.words import difference, label, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ COLUMNS = (
 )
 MEANING = (
     "Operators: those that the quantizer marked; of these, Integer and Proved. Isolated: the most that an operator is "
-    "off on its own operands, in LSB. End to end: the most that the output is from the exact one, in LSB. Converting: "
+    "off on its own operands, in LSB. End to end: the most that the output is from the exact one. Converting: "
     "seconds from the model to its Q/DQ program. Judging: seconds from there to the verdict."
 )
 _CONVERTING = (Stage.EXPORT, Stage.PREPARE, Stage.CALIBRATE, Stage.CONVERT)
@@ -44,18 +44,18 @@ def _row(report: Report, case: Case) -> tuple[str, ...]:
     integer = [one for one in marked if one.verdict == "integer"]
     proved = [one for one in integer if one.evidence and one.evidence.kind is Kind.PROVED]
     first = next((one for one in marked if one.verdict == "float"), None)
-    isolated = max((one.reference.max for one in marked if one.reference), default=None)
+    isolated = max((one.reference.max for one in marked if one.reference and one.levels), default=None)
     exact = case.to_exact
     outcome = f"{case.outcome}{'' if case.outcome is Outcome.PASS or not case.known else ', known'}"
     return (
         case.name,
-        cell_name(report),
+        label(report),
         report.run.representation,
         f"{outcome}{', unexpected' if case.is_unexpected else ''}",
         *(str(len(found)) for found in (marked, integer, proved)),
         f"{first.name} {first.source or ''}".strip() if first else "",
         "" if isolated is None else f"{isolated:.3g}",
-        "" if exact is None else f"{exact.max:.3g}",
+        "" if exact is None else difference(exact),
         f"{sum(case.seconds.get(stage, 0.0) for stage in _CONVERTING):.1f}",
         f"{case.seconds.get(Stage.RUN, 0.0):.1f}",
     )

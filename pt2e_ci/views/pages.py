@@ -22,6 +22,7 @@ from msgspec import to_builtins
 from pt2e_ci import __version__
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.records import Kind, Verdict
+from pt2e_ci.views.engines import by_operator, word
 from pt2e_ci.views.history import changes
 from pt2e_ci.views.selection import by_age, case_order
 from pt2e_ci.views.table import summary
@@ -30,8 +31,10 @@ from pt2e_ci.views.words import cell_name, label, why
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pt2e_ci.record.engines import EngineReport
     from pt2e_ci.record.records import Case, Known
     from pt2e_ci.record.report import Report
+    from pt2e_ci.views.engines import Row
     from pt2e_ci.views.history import Changes, Runs
 
 _SHOWN = (
@@ -45,8 +48,16 @@ _DENSE = 8
 _LINK = re.compile(r"https?://")
 
 
-def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E reference representation") -> str:
-    """Return the page of reports, one for each cell; with a history it says when outcomes last changed."""
+def page(
+    reports: Sequence[Report],
+    runs: Runs | None = None,
+    title: str = "PT2E reference representation",
+    devices: Sequence[EngineReport] = (),
+) -> str:
+    """Return the page of reports, one for each cell.
+
+    With a history it says when outcomes last changed; with reports of engines, what those make of the vectors.
+    """
     reports = sorted(reports, key=by_age)
     interned, lines = _Interned(), _Interned()
     changed = changes(runs or {})
@@ -74,6 +85,8 @@ def page(reports: Sequence[Report], runs: Runs | None = None, title: str = "PT2E
         families=sorted({field["family"] for row in fields for field in row if field}),
         outcomes=sorted({field["outcome"] for row in fields for field in row if field}, key=lambda one: one.rank),
         engines=sorted({engine for report in reports for engine in report.run.engines}),
+        devices=[one.engine for one in devices],
+        operators=_operators(devices),
         legend=[*Outcome],
         marks=_MARKS,
         dense=_DENSE,
@@ -84,6 +97,18 @@ def _run_of(reports: Sequence[Report]) -> str:
     """Return a digest of what was run, which a link to a field carries."""
     runs = "\n".join(f"{report.run.cell} {report.run.key} {report.run.started}" for report in reports)
     return hashlib.sha256(runs.encode()).hexdigest()[:12]
+
+
+def _operators(devices: Sequence[EngineReport]) -> list[tuple[str, list[dict[str, str]]]]:
+    """Return for each operator what each engine makes of it: a word, a colour, and a note; empty where nothing is."""
+    return [
+        (operator, [_made_of(row) if row else {"word": "", "color": "", "note": ""} for row in found])
+        for operator, found in by_operator(devices).items()
+    ]
+
+
+def _made_of(row: Row) -> dict[str, str]:
+    return {"word": word(row), "color": row.outcome.color, "note": row.note[:_LONGEST]}
 
 
 def _finding(reports: Sequence[Report]) -> str:

@@ -23,26 +23,28 @@
   ].join(" ").toLowerCase());
 
   // The address keeps the filters, so that a view can be sent on; and the field that is open, with the run it is of.
-  let opened = "";
+  let [opened, run, current] = ["", data.run, null];
   const chosen = () => Object.fromEntries([...new FormData(filters)].filter(([, value]) => value !== ""));
-  const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, run: data.run }) })}`;
+  const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, run }) })}`;
 
   // What is typed may hold `outcome:float`, `evidence:proved`, `differs:arch` and `seq(2.12:pass 2.13:float)`; the rest
-  // is looked for as text.
+  // is looked for as text. Outcome and evidence are asked of one field, a sequence of one flow on one machine.
   const query = (typed) => {
-    const tests = [];
-    const has = (pick) => (row, buttons) => buttons.some((button) => button && pick(button));
+    const [tests, ofField] = [[], []];
+    const is = (button, outcome) => (outcome === "unexpected" ? "unexpected" in button.dataset : button.dataset.outcome === outcome);
     const rest = typed.replace(/seq\(([^)]*)\)|(outcome|evidence|differs):(\S+)/g, (_, sequence, key, value) => {
       if (key === "differs") tests.push((row) => value === "arch" && "differs" in row.dataset);
-      else if (key) tests.push(has((button) => button.dataset[key] === value));
+      else if (key) ofField.push((button) => (key === "outcome" ? is(button, value) : button.dataset.evidence === value));
       else {
-        for (const [torch, outcome] of sequence.split(/\s+/).filter(Boolean).map((pair) => pair.split(":"))) {
-          tests.push((row, buttons) => buttons.some((button, index) =>
-            button && heads[index].dataset.torch === torch && button.dataset.outcome === outcome));
-        }
+        const pairs = sequence.split(/\s+/).filter(Boolean).map((pair) => pair.split(":"));
+        tests.push((row, buttons) => heads.some((like) => pairs.every(([torch, outcome]) => buttons.some((button, index) => {
+          const head = heads[index].dataset;
+          return button && head.torch === torch && head.flow === like.dataset.flow && head.machine === like.dataset.machine && is(button, outcome);
+        }))));
       }
       return " ";
     });
+    if (ofField.length) tests.push((row, buttons) => buttons.some((button) => button && ofField.every((test) => test(button))));
     return { text: rest.trim().toLowerCase(), fits: (row, buttons) => tests.every((test) => test(row, buttons)) };
   };
 
@@ -94,10 +96,12 @@
       if (control.selectedIndex === -1) control.value = "";
     }
     const place = want.get("open") || "";
-    apply();
     const button = [...table.querySelectorAll("button[data-field]")].find((one) => nameOf(one) === place);
-    document.getElementById("stale").hidden = !want.get("run") || want.get("run") === data.run;
-    if (button && !dialog.open) open(button);
+    [opened, run] = [button ? place : "", want.get("run") || data.run];
+    document.getElementById("stale").hidden = run === data.run;
+    apply();
+    if (button) open(button);
+    else if (dialog.open) dialog.close();
   };
 
   // A field, as the address names it.
@@ -233,6 +237,7 @@
     document.getElementById("detail-title").textContent = `${rows[row].dataset.name} on ${machine.cell}: ${button.dataset.outcome}`;
     const body = document.getElementById("detail-body");
     body.replaceChildren();
+    paragraph(body, "Another run", run === data.run ? "" : "the link is to one that this page does not have; these are the latest numbers");
     paragraph(body, "Unexpected", shown.complaint);
     paragraph(body, "Why", shown.reason);
     paragraph(body, "Stage", shown.stage);
@@ -241,10 +246,11 @@
       if (shown.known.link) body.lastChild.append(document.createTextNode(" "), element("a", "source", { href: shown.known.link, rel: "noreferrer" }));
     }
     if (detail.changed) paragraph(body, "Last changed", `${detail.changed[0]}, from ${detail.changed[1]}`);
-    opened = nameOf(button);
+    [opened, current] = [nameOf(button), button];
     history.replaceState(null, "", address());
     const again = element("p");
-    again.append(element("a", "Link to this field of this run", { href: address() }), document.createElement("br"));
+    const link = `#${new URLSearchParams({ ...chosen(), open: opened, run: data.run })}`;
+    again.append(element("a", "Link to this field of this run", { href: link }), document.createElement("br"));
     again.append(element("strong", "Again: "), element("code", detail.command));
     body.append(again);
     if (shown.structure) {
@@ -277,17 +283,19 @@
     if (!machine.listed) paragraph(body, "Cell", "not one of the list");
     paragraph(body, "Machine", `${build}${machine.cpu.model || ""}, ${(machine.cpu.instruction_sets || []).join(" ")}, Python ${machine.python}, ${machine.started} on ${machine.host}`);
     paragraph(body, "Digest of the integers", shown.digest);
-    dialog.showModal();
-    dialog.addEventListener("close", () => {
-      opened = "";
-      history.replaceState(null, "", address());
-      button.focus();
-    }, { once: true });
+    if (!dialog.open) dialog.showModal();
   };
 
   table.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-field]");
-    if (button) open(button);
+    if (!button) return;
+    run = data.run;
+    open(button);
+  });
+  dialog.addEventListener("close", () => {
+    opened = "";
+    history.replaceState(null, "", address());
+    if (current) current.focus();
   });
   // Arrow keys go from field to field, over what is hidden.
   table.addEventListener("keydown", (event) => {
