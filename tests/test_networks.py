@@ -35,11 +35,19 @@ def test_table_of_networks():
         {"name": "gelu", "node": "gelu", "levels": None},
     ]
     seconds = {"export": 1.25, "convert": 0.5, "run": 2.0}
-    old = report(case("net", "float", operators=operators, seconds=seconds), run=run(torch="2.4.1"))
+    old = [
+        report(
+            case("net", "float", operators=operators, seconds=seconds | {"run": taken}),
+            run=run(torch=torch, cell=torch),
+        )
+        for torch, taken in (("2.4", 2.0), ("2.13", 8.0))
+    ]
+    worse = report(case("net", "float", operators=operators[:1], seconds=seconds), run=run(torch="2.1", cell="2.1"))
     exact = report(case("net", operators=[], seconds=seconds), run=run(representation="exact"))
-    table = [line.strip("| ").split(" | ") for line in markdown([exact, old]).splitlines()[2:]]
+    table = [line.strip("| ").split(" | ") for line in markdown([exact, *old, worse]).splitlines()[2:]]
     assert table[0] == list(COLUMNS)
-    (first, second) = table[2:]
-    assert first[2:10] == ["upstream", "float", "2", "1", "1", "conv2d net.py:41", "1", ""]
-    assert first[10:] == ["1.8", "2.0"]
-    assert second[2] == "exact"
+    (alone, merged, last) = table[2:]
+    assert merged[1:9] == ["upstream", "float", "2", "1", "1", "conv2d net.py:41", "1", ""]
+    assert merged[9:] == ["2.4, 2.13", "1.8", "2\N{EN DASH}8"]
+    assert alone[9:] == ["2.1", "1.8", "2"]
+    assert (last[1], last[9]) == ("exact", "all")

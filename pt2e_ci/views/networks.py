@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.table import Table
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.records import Kind
 from pt2e_ci.views.selection import by_age
+from pt2e_ci.views.table import name_cells, span
 from pt2e_ci.views.words import difference, label, markdown_text
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from pt2e_ci.record.report import Report
 
 COLUMNS = (
-    *("Network", "Cell", "Representation", "Outcome", "Operators", "Integer", "Proved", "First in float"),
-    *("Isolated", "End to end", "Converting", "Judging"),
+    *("Network", "Representation", "Outcome", "Operators", "Integer", "Proved", "First in float", "Isolated"),
+    *("End to end", "Cells", "Converting", "Judging"),
 )
 MEANING = (
     "Operators: those that the quantizer marked; of these, Integer and Proved. Isolated: the most that an operator is "
@@ -31,15 +33,21 @@ _CONVERTING = (Stage.EXPORT, Stage.PREPARE, Stage.CALIBRATE, Stage.CONVERT)
 
 
 def rows(reports: Sequence[Report]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each network and report: those of one network together, from the oldest torch on."""
-    names = dict.fromkeys(case.name for report in reports for case in report.cases)
-    ordered = sorted(reports, key=lambda report: (report.run.representation != "upstream", by_age(report)))
-    for name in names:
-        for report in ordered:
-            yield from (_row(report, case) for case in report.cases if case.name == name)
+    """Yield a row for each network, representation, and way in which it came out, with the cells of it."""
+    for representation in sorted({report.run.representation for report in reports}, key="upstream".__ne__):
+        ran = sorted((one for one in reports if one.run.representation == representation), key=by_age)
+        alike: dict[tuple[str, ...], list[tuple[Report, Case]]] = defaultdict(list)
+        for report in ran:
+            for case in report.cases:
+                alike[_texts(case, representation)].append((report, case))
+        for texts, found in alike.items():
+            cells = name_cells([label(report) for report, _ in found], ran)
+            converting = [sum(case.seconds.get(stage, 0.0) for stage in _CONVERTING) for _, case in found]
+            judging = [case.seconds.get(Stage.RUN, 0.0) for _, case in found]
+            yield (*texts, cells, *(span([round(one, 1) for one in seconds]) for seconds in (converting, judging)))
 
 
-def _row(report: Report, case: Case) -> tuple[str, ...]:
+def _texts(case: Case, representation: str) -> tuple[str, ...]:
     marked = [one for one in case.operators if one.verdict is not None]
     integer = [one for one in marked if one.verdict == "integer"]
     proved = [one for one in integer if one.evidence and one.evidence.kind is Kind.PROVED]
@@ -49,15 +57,12 @@ def _row(report: Report, case: Case) -> tuple[str, ...]:
     outcome = f"{case.outcome}{'' if case.outcome is Outcome.PASS or not case.known else ', known'}"
     return (
         case.name,
-        label(report),
-        report.run.representation,
+        representation,
         f"{outcome}{', unexpected' if case.is_unexpected else ''}",
         *(str(len(found)) for found in (marked, integer, proved)),
         f"{first.name} {first.source or ''}".strip() if first else "",
         "" if isolated is None else f"{isolated:.3g}",
         "" if exact is None else difference(exact),
-        f"{sum(case.seconds.get(stage, 0.0) for stage in _CONVERTING):.1f}",
-        f"{case.seconds.get(Stage.RUN, 0.0):.1f}",
     )
 
 

@@ -20,7 +20,7 @@ from pt2e_ci.views.selection import case_order
 from pt2e_ci.views.words import difference, label, markdown_text, why
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pt2e_ci.record.records import Case
     from pt2e_ci.record.report import Report
@@ -95,7 +95,7 @@ def kernel_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
                     worst = math.inf if numbers.not_finite else numbers.max
                     found.setdefault(case.name, {}).setdefault(engine, []).append(worst)
     engines = sorted({engine for by_engine in found.values() for engine in by_engine})
-    rows = [(name, *(_span(by_engine.get(engine, ())) for engine in engines)) for name, by_engine in found.items()]
+    rows = [(name, *(span(by_engine.get(engine, ())) for engine in engines)) for name, by_engine in found.items()]
     inexact = [row for row in rows if set(row[1:]) - {"0", _EMPTY}]
     if others := [row[1:] for row in rows if row not in inexact]:
         inexact.append(
@@ -104,7 +104,8 @@ def kernel_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
     return [("Case", *engines), *inexact] if rows else []
 
 
-def _span(numbers: Sequence[float]) -> str:
+def span(numbers: Sequence[float]) -> str:
+    """Return the least and the largest of some numbers, once where they are one."""
     if not numbers:
         return _EMPTY
     least, largest = min(numbers), max(numbers)
@@ -159,9 +160,8 @@ def render(reports: Sequence[Report], *, color: bool) -> str:
     # Where there is no room for all, the outcome and its reason come first.
     shown = [index for index, column in enumerate(COLUMNS) if columns >= _NARROW or column not in _FIRST_TO_GO]
     head = [*(COLUMNS[index] for index in shown), *["Cells"] * several]
-    found = [
-        (row, [*(row.texts[index] for index in shown), *[_cells(row, reports)] * several]) for row in rows(reports)
-    ]
+    named = [(row, name_cells(row.cells, reports)) for row in rows(reports)]
+    found = [(row, [*(row.texts[index] for index in shown), *[cells] * several]) for row, cells in named]
     cut = {"Why", "Cells"}
     longest = [max(len(title), *(len(texts[index]) for _, texts in found)) for index, title in enumerate(head)]
     kept = sum(length for title, length in zip(head, longest, strict=True) if title not in cut)
@@ -200,7 +200,8 @@ def markdown(reports: Sequence[Report]) -> str:
     """Return the table in Markdown, with the cells of each row."""
     lines = ["| " + " | ".join((*COLUMNS, "Cells")) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for row in rows(reports):
-        lines.append("| " + " | ".join(markdown_text(text) for text in (*row.texts, _cells(row, reports))) + " |")
+        texts = (*row.texts, name_cells(row.cells, reports))
+        lines.append("| " + " | ".join(markdown_text(text) for text in texts) + " |")
     if kernels := kernel_rows(reports):
         lines += ["", "Kernels, largest difference from the exact result in LSB:", ""]
         head, *rest = kernels
@@ -224,9 +225,9 @@ def digests(reports: Sequence[Report]) -> str:
     return f"{same}, {', '.join(others)}" if others else same
 
 
-def _cells(row: Row, reports: Sequence[Report]) -> str:
-    """Name the cells of a row, or the few that are not in it."""
-    others = [label(report) for report in reports if label(report) not in row.cells]
+def name_cells(cells: Collection[str], reports: Sequence[Report]) -> str:
+    """Name the cells of a row, or the few of the reports' that are not in it."""
+    others = [label(report) for report in reports if label(report) not in cells]
     if not others:
         return "all"
-    return f"all but {', '.join(others)}" if len(others) < len(row.cells) / 3 else ", ".join(row.cells)
+    return f"all but {', '.join(others)}" if len(others) < len(cells) / 3 else ", ".join(cells)
