@@ -21,6 +21,7 @@ from pt2e_ci.flow.capture import dynamic_batch, export
 from pt2e_ci.flow.nearest import nearest
 from pt2e_ci.flow.quantizers import Ahead
 from pt2e_ci.flow.representation import apply, apply_upstream
+from pt2e_ci.judge.conduct import in_training
 from pt2e_ci.judge.verdict import judge
 from pt2e_ci.measuring import measure
 from pt2e_ci.plugins import load
@@ -103,6 +104,8 @@ class Flow:
         graph = made if is_captured and isinstance(made, GraphModule) else export(made, inputs, shapes)
         if training is not None:
             return (yield from self._train(graph, chosen, training))
+        if names := in_training(graph):  # which upstream would take for training that is over, for a minute
+            raise TrainingModeError(names)
         return (yield from self._quantize(graph, chosen, calibration or [inputs]))
 
     def _quantize(
@@ -194,6 +197,14 @@ class Judged:
     judgement: Judgement
 
 
+class TrainingModeError(InputError):
+    """A model works as in training where none was asked for; the reason says by which operators."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.reason = reason("PQ040", names=", ".join(names))
+        super().__init__(self.reason.text)
+
+
 class StageError(Exception):
     """A stage raised; the cause is what."""
 
@@ -272,12 +283,14 @@ def _criteria(case: Case, flow: Flow) -> Criteria:
 
 def failed(name: str, family: str, error: StageError, clock: Clock) -> CaseRecord:
     """Return the record of a case of which a stage raised."""
+    cause = error.__cause__
+    known = cause.reason if isinstance(cause, TrainingModeError) else None
     return CaseRecord(
         name=name,
         family=family,
         outcome=Outcome.ERROR,
         stage=error.stage,
-        reason=reason("PQ043", error=one_line(error.__cause__)),
+        reason=known or reason("PQ043", error=one_line(cause)),
         seconds=clock.seconds,
     )
 

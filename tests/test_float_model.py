@@ -9,9 +9,10 @@ import torch
 from conftest import flow
 from torch import nn
 
+from pt2e_ci.flow.capture import export
 from pt2e_ci.flow.exact import representation
 from pt2e_ci.judge.verdict import InputSet, judge
-from pt2e_ci.pipeline import Clock
+from pt2e_ci.pipeline import Clock, StageError
 from pt2e_ci.plugins import load
 from pt2e_ci.program.float_model import FloatModel, check_shapes
 from pt2e_ci.record.criteria import DEFAULT, Criteria
@@ -106,8 +107,12 @@ def test_training_mode_is_an_error():
         def forward(self, x):
             return nn.functional.dropout(x + x, 0.5, training=True)
 
-    found = judged(Dropping())
-    assert (found.outcome, found.reason.code) == ("error", "PQ040")
+    with pytest.raises(StageError) as error:
+        judged(Dropping())
+    assert error.value.__cause__.reason.code == "PQ040"
+    program = export(Dropping(), (X,))
+    found = judge(program, program, [InputSet("x", (X,))], DEFAULT).case
+    assert (found.outcome, found.reason.code) == ("error", "PQ040")  # of programs that are given
 
 
 @pytest.mark.parametrize("arithmetic", [(), ("float32",), ("integer",)])

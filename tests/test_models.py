@@ -17,7 +17,7 @@ import pytest
 from conftest import flow
 
 from pt2e_ci.judge.verdict import InputSet
-from pt2e_ci.pipeline import Clock, StageError
+from pt2e_ci.pipeline import Clock, StageError, TrainingModeError
 from pt2e_ci.plugins import load
 from pt2e_ci.record.criteria import DEFAULT
 
@@ -42,6 +42,8 @@ def judged(module, representation):
     try:
         case = Clock().follow(with_one.judge(stages, sets, DEFAULT)).judgement.case
     except StageError as error:
+        if isinstance(error.__cause__, TrainingModeError):
+            return {"outcome": "error", "code": error.__cause__.reason.code}
         return {
             "outcome": "error",
             "stage": error.stage and str(error.stage),

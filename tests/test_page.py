@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -15,11 +16,13 @@ from test_views import SCRIPT, cell, hostile
 
 from pt2e_ci.record.engines import Compared, EngineReport
 from pt2e_ci.record.outcomes import Outcome
-from pt2e_ci.record.report import Report, read_whole_report
+from pt2e_ci.record.records import Known
+from pt2e_ci.record.report import Report, dump, end_record, read_whole_report
 from pt2e_ci.views.diff import differences
 from pt2e_ci.views.diff import page as diff_page
 from pt2e_ci.views.pages import page
 
+DIGEST = "sha256:" + "0" * 64
 TORCHES = ("2.4.1", "2.10.0", "2.13.0")
 
 
@@ -89,6 +92,11 @@ def opened(browser, tmp_path):
     for context in contexts:
         context.close()
     assert said == []
+
+
+def some(found, step):
+    """Return a report with a part of its cases, conv2d among them: its rows are all made alike."""
+    return Report(found.run, tuple(one for index, one in enumerate(found.cases) if index % step == 2), found.end)
 
 
 def visible_rows(shown):
@@ -163,6 +171,94 @@ def test_whole_matrix_is_a_heat_map_that_needs_no_scrolling_sideways(opened, wid
     assert "float" in square.inner_text()  # for a screen reader
     square.click()
     assert "conv2d on " in shown.get_by_role("dialog").inner_text()
+
+
+def test_neighbours_of_equal_outcome_are_one_bar(opened, wide):
+    other = structs.replace(wide[20].cases[0], outcome=Outcome.CRASH, known=None)
+    changed = Report(wide[20].run, (other, *wide[20].cases[1:]), wide[20].end)
+    shown = opened(page([*wide[:20], changed, *wide[21:]]), viewport={"width": 1280, "height": 800})
+
+    def bars(name):
+        fields = shown.locator(f"tr[data-name={name}] td:visible")
+        return fields.evaluate_all("all => all.filter((one) => !one.classList.contains('same')).length")
+
+    assert (bars(other.name), bars("conv2d")) == (3, 1)
+    word = shown.locator("tr[data-name=conv2d] .word").first
+    assert word.bounding_box()["width"] > 200  # it has the bar's length
+    assert shown.locator("tr[data-name=conv2d] td:nth-of-type(30) .word").first.bounding_box()["width"] == 1
+    shown.locator("tr[data-name=conv2d] button").nth(17).click()
+    cell_of_field = shown.locator("thead tr:nth-child(2) th").nth(17).get_attribute("title")
+    assert cell_of_field in shown.locator("#detail-title").inner_text()  # each field still opens
+    shown.keyboard.press("Escape")
+    shown.get_by_label("Architecture").select_option(changed.run.machine)
+    assert (bars(other.name), bars("conv2d")) == (3, 1)
+    word = "aarch64" if changed.run.machine == "x86_64" else "x86_64"
+    shown.get_by_label("Architecture").select_option(word)
+    assert bars(other.name) == 1
+
+
+def add_report(shown, found, name="mine.jsonl"):
+    text = found if isinstance(found, str) else dump(found)
+    shown.locator("#file").set_input_files({"name": name, "mimeType": "text/plain", "buffer": text.encode()})
+    shown.wait_for_function(f"document.getElementById('count').textContent.includes({json.dumps(name)})")
+    return shown.locator("#count").inner_text()
+
+
+def test_report_of_ones_own_becomes_a_column(opened, matrix):
+    mine = structs.replace(matrix[0].cases[0], outcome=Outcome.CRASH, known=None, complaint="new", digest=DIGEST)
+    model = structs.replace(hostile().cases[0], known=Known(reason=SCRIPT, link="javascript:alert(3)"))
+    shown = opened(page(matrix))
+    before = shown.locator("thead tr:nth-child(2) th").count()
+    added = Report(matrix[0].run, (mine, matrix[0].cases[2], model), end_record((mine, mine, model), 3, 1.0))
+    assert add_report(shown, added).endswith("; the last column is mine.jsonl")
+    assert shown.locator("thead tr:nth-child(2) th").count() == before + 1
+    last = shown.locator(f"tr[data-name={mine.name}] td").last
+    assert "crash, unexpected" in last.inner_text()
+    assert last.locator("sup").inner_text() == "new"
+    kept = shown.locator(f"tr[data-name={matrix[0].cases[2].name}] td")
+    assert kept.last.inner_text() == kept.first.inner_text().replace(" known", ", known")
+    assert shown.locator(f"tr[data-name={matrix[0].cases[1].name}] td").last.inner_text() == "not run"
+    row = shown.locator("tbody tr").last  # of a case that no other report has
+    assert row.get_attribute("data-name") == model.name
+    row.locator("button").click()
+    assert SCRIPT in shown.get_by_role("dialog").inner_text()
+    assert shown.locator("dialog a").evaluate_all("all => all.map((one) => one.getAttribute('href')[0])") == ["#"]
+    shown.keyboard.press("Escape")
+    shown.get_by_role("searchbox", name="Text").fill("outcome:crash")
+    assert visible_rows(shown) == [mine.name]
+    add_report(shown, added, "again.jsonl")
+    assert shown.locator("thead tr:nth-child(2) th").count() == before + 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"schema":2', '"schema":1'),
+        lambda text: text.replace('"operators":[{', '"operators":7,"x":[{', 1),
+        lambda text: "\n".join([*text.splitlines()[:2], *text.splitlines()[1:]]),
+    ],
+    ids=["empty", "none", "cut off", "old", "bent", "twice"],
+)
+def test_file_that_is_no_report_adds_nothing(opened, matrix, change):
+    shown = opened(page(matrix[:2]))
+    said = add_report(shown, change(dump(matrix[0])))
+    assert said == "mine.jsonl: no whole report of schema 2: run `pt2e-ci report` on it, which says what is wrong"
+    assert shown.locator("thead tr:nth-child(2) th").count() == 2
+
+
+def test_operator_has_an_anchor_and_is_shown_to_be_wrong(opened, matrix):
+    shown = opened(page(matrix))
+    shown.locator("tr[data-name=mlp] button").last.click()
+    operator = shown.locator("dialog a[data-operator]").last
+    text = shown.get_by_role("dialog").inner_text()
+    assert "refuted: too low on " in text
+    assert "An input that shows it, of linear at " in text
+    again = opened(page(matrix), address=operator.get_attribute("href"))
+    again.wait_for_function("document.activeElement.dataset.operator !== undefined")
+    assert again.evaluate("document.activeElement.dataset.operator") == operator.get_attribute("data-operator")
 
 
 def test_phone_shows_the_newest_torch_first(opened, wide):
@@ -319,7 +415,7 @@ def test_headings_stay_and_lie_over_no_focused_field(opened, matrix, width):
 def test_accessibility_rules_hold(opened, matrix, wide, scheme, width):
     from axe_core_python.sync_playwright import Axe
 
-    for reports in (matrix[:2], wide[-10:]):
+    for reports in ([some(one, 8) for one in matrix[:2]], [some(one, 8) for one in wide[-10:]]):
         shown = opened(page(reports), color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
         for step in ("table", "details"):
             if step == "details":

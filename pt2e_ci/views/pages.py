@@ -21,7 +21,7 @@ from msgspec import to_builtins
 
 from pt2e_ci import __version__
 from pt2e_ci.record.outcomes import Outcome
-from pt2e_ci.record.records import Kind, Verdict
+from pt2e_ci.record.records import SCHEMA, Kind, Verdict
 from pt2e_ci.views.engines import by_operator, word
 from pt2e_ci.views.history import changes
 from pt2e_ci.views.selection import by_age, case_order
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pt2e_ci.record.engines import EngineReport
-    from pt2e_ci.record.records import Case, Known
+    from pt2e_ci.record.records import Case, Known, Operator
     from pt2e_ci.record.report import Report
     from pt2e_ci.views.engines import Row
     from pt2e_ci.views.history import Changes, Runs
@@ -41,6 +41,8 @@ _SHOWN = (
     "complaint", "stage", "structure", "operators", "unquantized", "engines", "exact", "digest", "numerics",
     "deterministic", "seed_check",
 )  # fmt: skip
+_OF_OPERATOR = ("name", "node", "levels", "source", "verdict", "why", "qdq", "reference", "through", "evidence")
+_OF_EVIDENCE = ("kind", "domain", "values", "wrong", "low", "high", "displacement", "schemes", "why", "witness")
 _LONGEST = 1000
 _MARKS = {Kind.PROVED: "■", Kind.PARTLY: "◧", Kind.TESTED: "□", Kind.REFUTED: "⊠"}
 # More columns than these are squares with marks, and no words, so that a matrix needs no scrolling sideways.
@@ -70,7 +72,17 @@ def page(
     ]
     names = [next(field["name"] for field in row if field) for row in fields]
     details = [[field and field["detail"] for field in row] for row in fields]
-    data = {"values": interned.values, "lines": lines.values, "fields": details, "run": _run_of(reports)}
+    data = {
+        "values": interned.values,
+        "lines": lines.values,
+        "fields": details,
+        "run": _run_of(reports),
+        # For a report that a reader adds.
+        "schema": SCHEMA,
+        "outcomes": {outcome: {"sign": outcome.sign, "color": outcome.color} for outcome in Outcome},
+        "marks": _MARKS,
+        "dense": _DENSE,
+    }
     return render_page(
         "page.html.j2",
         script=_asset("page.js"),
@@ -189,10 +201,11 @@ def _groups(reports: Sequence[Report]) -> list[dict[str, Any]]:
 def _row(name: str, row: Sequence[dict[str, Any] | None], reports: Sequence[Report]) -> dict[str, Any]:
     """Mark the cells of a case whose integers are the same, and say so in words."""
     kinds: dict[str, str] = {}
+    for digest in (field["digest"] for field in row if field and field["digest"]):
+        kinds.setdefault(digest, chr(ord("A") + len(kinds)) if len(kinds) < 26 else "+")
     for field in row:
-        if field and field["digest"]:
-            kinds.setdefault(field["digest"], chr(ord("A") + len(kinds)) if len(kinds) < 26 else "+")
-            field["kind"] = kinds[field["digest"]]
+        if field and len(kinds) > 1:
+            field["kind"] = kinds.get(field["digest"], "")
     return {
         "name": name,
         "family": next(field["family"] for field in row if field),
@@ -224,12 +237,10 @@ def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], 
         same += [report for report, _ in of_torch]
     if len(same) < 2:
         return f"{len(kinds)} kinds of integers"
-    machines = sorted({report.run.machine for report in same})
     if len(same) < len(have):
-        since = f"since torch {same[-1].run.torch}"
-    else:
-        since = "in every cell" if len(have) == len(row) else f"in the {len(have)} cells that have integers"
-    return f"bit-identical {since}, on {' and '.join(machines)}"
+        return f"bit-identical since torch {same[-1].run.torch}"
+    where = "every cell" if len(have) == len(row) else f"the {len(have)} cells that have integers"
+    return f"bit-identical in {where}"
 
 
 def _field(case: Case, report: Report, changed: Changes, interned: _Interned, lines: _Interned) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def _field(case: Case, report: Report, changed: Changes, interned: _Interned, li
     programs = {name: [lines.add(line) for line in program] for name, program in texts.items()}
     change = changed.get((run.cell, case.name))
     # What is the same in many fields is kept once, part by part; the seconds never are.
-    plain = to_builtins(case)
+    plain = to_builtins(case) | {"operators": [_shown_of(operator) for operator in case.operators]}
     shown = {name: interned.add(plain[name]) for name in _SHOWN}
     shown |= {"reason": interned.add(why(case) or None), "known": interned.add(_safe_link(case.known))}
     return {
@@ -272,6 +283,15 @@ def _field(case: Case, report: Report, changed: Changes, interned: _Interned, li
             "changed": list(change) if change else None,
         },
     }
+
+
+def _shown_of(operator: Operator) -> dict[str, Any]:
+    """Return what the page shows of an operator: all that decides it again would be most of the page."""
+    plain = to_builtins(operator)
+    shown = {name: plain[name] for name in _OF_OPERATOR}
+    if shown["evidence"]:
+        shown["evidence"] = {name: shown["evidence"][name] for name in _OF_EVIDENCE}
+    return shown
 
 
 def _safe_link(known: Known | None) -> dict[str, str] | None:

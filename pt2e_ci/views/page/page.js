@@ -17,13 +17,15 @@
   };
 
   // What free text is looked for in: the case's name, with spaces too, what is written in its row, and the reasons.
-  const texts = rows.map((row, index) => [
+  const textOf = (row, index) => [
     row.dataset.name, row.dataset.name.replaceAll("_", " "), row.dataset.family, row.cells[0].textContent,
     ...data.fields[index].map((detail) => (detail && data.values[data.values[detail.shown].reason]) || ""),
-  ].join(" ").toLowerCase());
+  ].join(" ").toLowerCase();
+  let texts = rows.map(textOf);
 
   // The address keeps the filters, so that a view can be sent on; and the field that is open, with the run it is of.
   let [opened, run, current] = ["", data.run, null];
+  const linkTo = (more) => `#${new URLSearchParams({ ...chosen(), open: opened, ...more, run: data.run })}`;
   const chosen = () => Object.fromEntries([...new FormData(filters)].filter(([, value]) => value !== ""));
   const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, run }) })}`;
 
@@ -46,6 +48,20 @@
     });
     if (ofField.length) tests.push((row, buttons) => buttons.some((button) => button && ofField.every((test) => test(button))));
     return { text: rest.trim().toLowerCase(), fits: (row, buttons) => tests.every((test) => test(row, buttons)) };
+  };
+
+  // Neighbours that came out alike are one bar in a heat map, over which the first has the word.
+  const join = (fields) => {
+    let [first, length] = [null, 0];
+    for (const field of fields) {
+      const button = field.querySelector("button");
+      const alike = Boolean(first && button && button.title === first.title);
+      field.classList.toggle("same", alike);
+      if (button) button.classList.remove("worded");
+      [first, length] = alike ? [first, length + 1] : [button, 1];
+      if (first) first.style.setProperty("--bar", length);
+      if (first) first.classList.toggle("worded", length > 2);
+    }
   };
 
   const apply = () => {
@@ -77,6 +93,7 @@
         return !want.outcome || button.dataset.outcome === want.outcome;
       });
       const buttons = fields.map((field, index) => (shown[index] ? field.querySelector("button") : null));
+      join(fields.filter((_, index) => shown[index]));
       row.hidden = !(fits && asked.fits(row, buttons) && (want.only !== "differs" || "differs" in row.dataset) && (!want.family || row.dataset.family === want.family) &&
         texts[index].includes(asked.text));
       count += row.hidden ? 0 : 1;
@@ -102,6 +119,8 @@
     apply();
     if (button) open(button);
     else if (dialog.open) dialog.close();
+    const operator = button && [...dialog.querySelectorAll("a[data-operator]")].find((one) => one.dataset.operator === want.get("operator"));
+    if (operator) operator.focus();
   };
 
   // A field, as the address names it.
@@ -172,12 +191,42 @@
     paragraph(body, "No exact result", exact.unavailable);
     paragraph(body, "The reference program's difference begins at", exact.reference_starts_at);
     paragraph(body, "The Q/DQ program's difference begins at", exact.qdq_starts_at);
-    const entries = (operators || []).filter((one) => one.reference || one.qdq);
+    const entries = (operators || []).filter((one) => one.reference || one.qdq || one.evidence);
     if (!entries.length) return;
     body.append(element("h3", "Each operator against exact, on the operands that it had"));
-    body.append(list(["operator", "node", "computes with", "reference, largest LSB", "differing", "Q/DQ, largest LSB", "differing"],
-      entries.map((one) => [one.name, one.levels || one.node, one.why ? `${one.verdict}: ${one.why}` : one.verdict || "", ...[one.reference, one.qdq].flatMap((brief) => (brief
-        ? [number(brief.max), `${number(100 * brief.differing)} %`] : ["not found", ""]))])));
+    const drawn = list(["operator", "node", "source", "computes with", "decided", "reference, largest LSB", "differing", "Q/DQ, largest LSB", "differing"],
+      entries.map((one) => ["", one.levels || one.node, one.source || "", one.why ? `${one.verdict}: ${one.why}` : one.verdict || "", decided(one.evidence), ...[one.reference, one.qdq].flatMap((brief) => (brief
+        ? [number(brief.max), `${number(100 * brief.differing)} %`] : ["not found", ""]))]));
+    entries.forEach((one, index) => {
+      const place = one.levels || one.node;
+      drawn.tBodies[0].rows[index].cells[0].append(element("a", one.name, { href: linkTo({ operator: place }), "data-operator": place }));
+    });
+    body.append(drawn);
+    for (const one of entries) {
+      if (one.evidence && one.evidence.witness) witness(body, one, one.evidence.witness);
+    }
+  };
+
+  // How well what is said of an operator is known.
+  const decided = (one) => {
+    if (!one) return "";
+    if (one.kind === "partly" || one.kind === "tested") return `${one.kind}: ${one.why || "the rest is compared"}`;
+    const values = `${one.values.toLocaleString("en")} ${one.domain}`;
+    if (!one.wrong) return `${one.kind}: exact on ${values}`;
+    const sides = [["low", one.low], ["high", one.high]].filter(([, count]) => count);
+    const counts = sides.map(([side, count]) => `too ${side} on ${count.toLocaleString("en")}`).join(", ");
+    const scheme = one.schemes.length === 1 ? `${one.schemes[0].replaceAll("_", " ")}: ` : "";
+    return `${one.kind}: ${scheme}${counts} of ${values}, up to ${number(one.displacement)} LSB past a boundary`;
+  };
+
+  const witness = (body, operator, one) => {
+    const steps = (pairs) => pairs.map(([name, value]) => `${name} ${value}`).join(", ");
+    const most = 8;
+    const given = one.inputs
+      ? one.inputs.map((flat) => `[${flat.slice(0, most).map((value) => Number(value.toPrecision(9))).join(", ")}${flat.length > most ? ", \u2026" : ""}]`).join(", ")
+      : one.seed !== null ? `drawn with seed ${one.seed}` : one.changed.length ? `zeros but for ${one.changed.length} values` : "the first";
+    paragraph(body, `An input that shows it, of ${operator.name} at ${operator.levels || operator.node}`,
+      `element ${one.element} is ${one.got}, where ${one.exact} is exact; the program: ${steps(one.program) || "not followed"}; exact: ${steps(one.due)}; the input: ${given}`);
   };
 
   // What each operator adds, as bars, and what adds up along the chain, as a line: in LSB of the operator's own grid.
@@ -232,11 +281,18 @@
   const open = (button) => {
     const [row, column] = button.dataset.field.split(" ").map(Number);
     const detail = data.fields[row][column];
-    const shown = Object.fromEntries(Object.entries(data.values[detail.shown]).map(([name, value]) => [name, data.values[value]]));
-    const machine = data.values[detail.machine];
-    document.getElementById("detail-title").textContent = `${rows[row].dataset.name} on ${machine.cell}: ${button.dataset.outcome}`;
+    document.getElementById("detail-title").textContent = `${rows[row].dataset.name} on ${data.values[detail.machine].cell}: ${button.dataset.outcome}`;
+    [opened, current] = [nameOf(button), button];
+    history.replaceState(null, "", address());
     const body = document.getElementById("detail-body");
     body.replaceChildren();
+    describe(body, detail);
+    if (!dialog.open) dialog.showModal();
+  };
+
+  const describe = (body, detail) => {
+    const shown = Object.fromEntries(Object.entries(data.values[detail.shown]).map(([name, value]) => [name, data.values[value]]));
+    const machine = data.values[detail.machine];
     paragraph(body, "Another run", run === data.run ? "" : "the link is to one that this page does not have; these are the latest numbers");
     paragraph(body, "Unexpected", shown.complaint);
     paragraph(body, "Why", shown.reason);
@@ -246,11 +302,8 @@
       if (shown.known.link) body.lastChild.append(document.createTextNode(" "), element("a", "source", { href: shown.known.link, rel: "noreferrer" }));
     }
     if (detail.changed) paragraph(body, "Last changed", `${detail.changed[0]}, from ${detail.changed[1]}`);
-    [opened, current] = [nameOf(button), button];
-    history.replaceState(null, "", address());
     const again = element("p");
-    const link = `#${new URLSearchParams({ ...chosen(), open: opened, run: data.run })}`;
-    again.append(element("a", "Link to this field of this run", { href: link }), document.createElement("br"));
+    again.append(element("a", "Link to this field of this run", { href: linkTo({}) }), document.createElement("br"));
     again.append(element("strong", "Again: "), element("code", detail.command));
     body.append(again);
     if (shown.structure) {
@@ -283,8 +336,104 @@
     if (!machine.listed) paragraph(body, "Cell", "not one of the list");
     paragraph(body, "Machine", `${build}${machine.cpu.model || ""}, ${(machine.cpu.instruction_sets || []).join(" ")}, Python ${machine.python}, ${machine.started} on ${machine.host}`);
     paragraph(body, "Digest of the integers", shown.digest);
-    if (!dialog.open) dialog.showModal();
   };
+
+  // A report of one's own becomes the last column: it is read here, and goes nowhere.
+  const details = (run, cases) => {
+    const add = (value) => data.values.push(value) - 1;
+    const machine = add({ ...run, cell: `${run.cell} (yours)` });
+    return cases.map((one) => {
+      const { reason, programs } = one;
+      const shown = Object.fromEntries(Object.entries({ ...one, reason: reason && reason.text }).map(([name, value]) => [name, add(value)]));
+      const known = one.known && { reason: one.known.reason, link: /^https?:\/\//.test(one.known.link) ? one.known.link : "" };
+      const lines = programs && Object.fromEntries(["qdq", "reference"].map((name) => [name, programs[name].map((line) => data.lines.push(line) - 1)]));
+      return {
+        shown: add({ ...shown, known: add(known) }), programs: add(lines), machine, command: one.command, changed: null,
+        stages: add(Object.keys(one.seconds)), seconds: Object.values(one.seconds),
+      };
+    });
+  };
+
+  const buttonOf = (one, row, column) => {
+    const { sign, color } = data.outcomes[one.outcome];
+    const kinds = one.operators.filter((operator) => operator.verdict === "integer" && operator.evidence).map((operator) => operator.evidence.kind);
+    const evidence = Object.keys(data.marks).reverse().find((kind) => kinds.includes(kind)) || "";
+    const word = `${one.outcome}${one.complaint !== null ? ", unexpected" : one.known ? ", known" : ""}`;
+    const made = element("button", undefined, { type: "button", "data-field": `${row} ${column}`, "data-outcome": one.outcome, "data-evidence": evidence, class: color, title: evidence ? `${word}; ${evidence}` : word });
+    if (one.complaint !== null) made.dataset.unexpected = "";
+    made.append(element("span", one.complaint !== null ? "\u203c" : sign, { "aria-hidden": "true" }), element("span", ` ${word}`, { class: "word" }));
+    if (evidence) {
+      const mark = element("small", undefined, { class: "evidence" });
+      mark.append(element("span", data.marks[evidence], { "aria-hidden": "true" }), element("span", ` ${evidence}`, { class: "word" }));
+      made.append(" ", mark);
+    }
+    const digest = (detail) => detail && data.values[data.values[detail.shown].digest];
+    const place = data.fields[row].findIndex((other) => digest(other) === one.digest);
+    const letter = place < 0 ? null : rows[row].cells[place + 1].querySelector("sup");
+    if (one.digest && (letter || (place < 0 && data.fields[row].some(digest)))) made.append(" ", element("sup", letter ? letter.textContent : "new"));
+    return made;
+  };
+
+  const addColumn = (run, cases, found) => {
+    const column = heads.length;
+    const title = `${run.cell} (yours)`;
+    const head = element("th", `${run.machine} yours`, { scope: "col", title, "data-torch": run.torch.split(".").slice(0, 2).join("."), "data-flow": run.flow, "data-machine": run.machine, "data-engines": run.engines.join(" ") });
+    const group = element("th", run.cell.replace(/(.)-[^-]*$/, "$1"), { scope: "colgroup", class: "cell" });
+    table.tHead.rows[0].append(group);
+    table.tHead.rows[1].append(head);
+    heads.push(head);
+    groups.push(group);
+    const none = () => element("span", "not run", { class: "none" });
+    for (const [index, one] of cases.entries()) {
+      let row = rows.findIndex((other) => other.dataset.name === one.name);
+      if (row < 0) {
+        const made = table.tBodies[0].insertRow();
+        [made.dataset.name, made.dataset.family] = [one.name, one.family];
+        made.append(element("th", one.name, { scope: "row" }));
+        for (let place = 0; place < column; place += 1) made.insertCell().append(none());
+        row = rows.push(made) - 1;
+        data.fields.push(Array(column).fill(null));
+      }
+      rows[row].insertCell().append(buttonOf(one, row, column));
+      data.fields[row][column] = found[index];
+    }
+    for (const [row, fields] of data.fields.entries()) {
+      if (fields.length > column) continue;
+      rows[row].insertCell().append(none());
+      fields.push(null);
+    }
+    table.classList.toggle("dense", heads.length > data.dense);
+    texts = rows.map(textOf);
+    return head;
+  };
+
+  const take = async (file) => {
+    const said = document.getElementById("count");
+    let head;
+    try {
+      const [run, ...cases] = (await file.text()).trimEnd().split("\n").map((line) => JSON.parse(line));
+      const end = cases.pop();
+      const names = new Set(cases.map((one) => one.name));
+      if (run.record !== "run" || run.schema !== data.schema || !end || end.record !== "end" || end.selected !== cases.length || names.size !== cases.length) throw new Error();
+      const found = details(run, cases);
+      for (const one of cases) buttonOf({ ...one, digest: null }, 0, 0);
+      for (const detail of found) describe(element("div"), detail);
+      head = addColumn(run, cases, found);
+    } catch {
+      said.textContent = `${file.name}: no whole report of schema ${data.schema}: run \`pt2e-ci report\` on it, which says what is wrong`;
+      return;
+    }
+    apply();
+    head.scrollIntoView({ block: "nearest", inline: "nearest" });
+    said.textContent += `; the last column is ${file.name}`;
+  };
+  const files = document.getElementById("file");
+  files.addEventListener("change", () => { if (files.files.length) take(files.files[0]); });
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
 
   table.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-field]");
