@@ -266,6 +266,25 @@ def test_no_needs_and_no_json_are_refused(run):
     assert cli("github", "annotate").returncode == 2
 
 
+def test_reports_are_attested_as_a_test_result(tmp_path):
+    known = case("mul", "float", known={"reason": "no pattern", "link": "https://example.org"})
+    red = case("cat", "crash", complaint="new")
+    for name, cases in (("good", [case("add")]), ("known", [case("add"), known]), ("red", [case("add"), known, red])):
+        (tmp_path / f"{name}.jsonl").write_text(dump(report(*cases, run=run_of(cell=name))))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("good", "known", "red")]
+    done = cli("github", "predicate", *files, "--url", "https://example.org/run/1")
+    found = json.loads(done.stdout)
+    assert (found["result"], found["url"]) == ("FAILED", "https://example.org/run/1")
+    assert found["passedTests"] == ["good add", "known add", "red add"]
+    assert (found["warnedTests"], found["failedTests"]) == (["known mul", "red mul"], ["red cat"])
+    assert [one["name"] for one in found["configuration"]] == ["good", "known", "red"]
+    assert all(re.fullmatch("[0-9a-f]{64}", one["digest"]["sha256"]) for one in found["configuration"])
+    results = [json.loads(cli("github", "predicate", file, "--url", "u").stdout)["result"] for file in files]
+    assert results == ["PASSED", "WARNED", "FAILED"]
+    (tmp_path / "red.jsonl").write_text(dump(report(*cases))[:-9])
+    assert cli("github", "predicate", *files, "--url", "u").returncode == 2
+
+
 def test_required_job_waits_for_every_other_job():
     jobs = re.findall(r"^  ([a-z]+):$", CI.partition("\njobs:\n")[2], re.MULTILINE)
     (needs,) = re.findall(r"name: required\n    needs: \[(.*)\]\n    if: always\(\)", CI)

@@ -13,7 +13,7 @@ from pt2e_ci.errors import InputError
 
 @click.group()
 def github() -> None:
-    """Serve GitHub Actions: show unexpected cases, and decide whether all is well."""
+    """Serve GitHub Actions: show unexpected cases, attest reports, and decide whether all is well."""
 
 
 @github.command()
@@ -25,6 +25,17 @@ def annotate(files: tuple[Path, ...]) -> None:
 
     for line in error_commands(read_whole_report(file) for file in files):
         click.echo(line)
+
+
+@github.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--url", required=True, help="The address of the run that made them.")
+def predicate(files: tuple[Path, ...], url: str) -> None:
+    """Print what reports say as an in-toto test result, for an attestation of the reports."""
+    from pt2e_ci.matrix.github import test_result
+    from pt2e_ci.record.report import read_whole_report
+
+    click.echo(json.dumps(test_result([read_whole_report(file) for file in files], url), indent=1))
 
 
 @github.command()

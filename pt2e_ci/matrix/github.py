@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pt2e_ci.cells.cell import PLATFORMS
 from pt2e_ci.errors import InputError
+from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.record.report import read_whole_report
 from pt2e_ci.views.words import label
 
@@ -119,6 +120,25 @@ def error_commands(reports: Iterable[Report]) -> list[str]:
         for case in report.cases
         if case.is_unexpected
     ]
+
+
+def test_result(reports: Iterable[Report], url: str) -> dict[str, Any]:
+    """Return what reports say, as an in-toto predicate of the type test-result.
+
+    A test is a case of a cell: it passed, is known not to, of which it warns, or is unexpected.
+    https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md
+    """
+    found: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
+    configuration = []
+    for report in reports:
+        algorithm, _, digest = report.run.key.partition(":")
+        configuration.append({"name": report.run.cell, "digest": {algorithm: digest}})
+        for case in report.cases:
+            is_known = case.outcome is not Outcome.PASS
+            name = "failedTests" if case.is_unexpected else "warnedTests" if is_known else "passedTests"
+            found[name].append(f"{report.run.cell} {case.name}")
+    result = "FAILED" if found["failedTests"] else "WARNED" if found["warnedTests"] else "PASSED"
+    return {"result": result, "configuration": configuration, "url": url, **found}
 
 
 def _message(case: Case) -> str:
