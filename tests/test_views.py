@@ -180,11 +180,50 @@ def test_two_versions_of_torch_are_paired_by_machine():
     assert [change.kind for change in changes] == [Kind.BROKE, Kind.BROKE]
     assert changes[0].cells == "torch2.4-cp311-linux_aarch64 to torch2.10-cp311-linux_aarch64"
     assert headline(changes) == "2 broke"
+    both = ", ".join(sorted(change.cells for change in changes))
+    assert text(changes).splitlines() == [both, "  broke", "    add: pass -> crash", "2 broke"]
+
+
+def test_what_changed_for_one_cause_stands_together():
+    def of(code):
+        return {"reason": {"code": code, "text": "t"}}
+
+    before = [case(name, **of("PQ031")) if name == "d" else case(name) for name in "abcdef"]
+    after = [
+        *(case(name, "float", **of(code)) for name, code in zip("abc", ("PQ012", "PQ031", "PQ012"), strict=True)),
+        *(case(name, engines={"x86": comparison(1)}, **fields) for name, fields in (("d", of("PQ031")), ("e", {}))),
+        case("f"),
+    ]
+    changes = differences([report(*before)], [report(*after)])
+    cells = changes[0].cells
     assert text(changes).splitlines() == [
-        line
-        for cells in sorted(change.cells for change in changes)
-        for line in (cells, "  broke", "    add: pass -> crash")
-    ] + ["2 broke"]
+        cells,
+        *("  broke: PQ012", "    a: pass -> float", "    c: pass -> float", "  broke: PQ031", "    b: pass -> float"),
+        *("  numbers only: engines", "    d, e", "3 broke, 2 numbers only"),
+    ]
+    assert (
+        markdown(changes).splitlines()[4]
+        == f"| broke | PQ012 | a | {cells.replace('_', chr(92) + '_')} | pass | float |"
+    )
+    assert headline(changes[3:]) == "nothing broke: 2 numbers only"
+
+
+def test_page_says_what_is_new():
+    def night(day, **outcomes):
+        cases = [case(name, outcome) for name, outcome in outcomes.items()]
+        return report(*cases, run=cell(started=f"2026-01-0{day}T00:00:00+00:00"))
+
+    def said(*nights):
+        found = re.findall('<p class="news">(.*?)</p>', page([nights[-1]], {nights[0].run.cell: [*nights]}))
+        return found[0] if found else None
+
+    assert said(night(1, add="pass")) is None
+    assert said(night(1, add="pass"), night(2, add="pass")) == "Nothing is new since the run before."
+    changed = [night(1, add="pass", mul="float"), night(2, add="crash", mul="float")]
+    assert said(*changed) == "New since the run before: add is crash, was pass (all)."
+    assert said(*changed, night(3, add="crash", mul="float")) == "Nothing is new since the run before."
+    many = [night(day, **dict.fromkeys("abcde", outcome)) for day, outcome in ((1, "pass"), (2, "crash"))]
+    assert said(*many).endswith("c is crash, was pass (all); and 2 more.")
 
 
 def test_diff_command(tmp_path):
@@ -198,8 +237,8 @@ def test_diff_command(tmp_path):
         assert "1 broke" in done.stdout
     done = cli("diff", "2.10", "2.4", "--reports", folder, "--markdown", "-", "--html", tmp_path / "diff.html")
     assert done.returncode == 0
-    assert "**1 better**" in done.stdout
-    assert "<td>better</td>" in (tmp_path / "diff.html").read_text()
+    assert "**nothing broke: 1 better**" in done.stdout
+    assert '<td rowspan="1">better</td>' in (tmp_path / "diff.html").read_text()
     same = cli("diff", folder, folder)
     assert (same.returncode, same.stdout) == (0, "nothing changed\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from pt2e_ci.views.pages import render_page
 from pt2e_ci.views.words import difference, label, markdown_text, why
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pt2e_ci.record.records import Case
     from pt2e_ci.record.report import Report
@@ -33,7 +34,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """A case that is not as it was, in a pair of cells; `fields` are those of its record that differ."""
+    """A case that is not as it was, in a pair of cells.
+
+    Attributes:
+        kind: what happened to it.
+        case: its name.
+        cells: the cell, or the two.
+        before, after: how it ended.
+        fields: what of its record differs.
+        cause: the code of the reason that it has now, or had; without one the fields.
+
+    """
 
     kind: Kind
     case: str
@@ -41,6 +52,7 @@ class Change:
     before: str
     after: str
     fields: tuple[str, ...] = ()
+    cause: str = ""
 
     @property
     def words(self) -> str:
@@ -59,7 +71,7 @@ def differences(old: Sequence[Report], new: Sequence[Report]) -> list[Change]:
     """
     changes = [change for before, after in _pairs(old, new) for change in _changes(before, after)]
     order = [*Kind]
-    return sorted(changes, key=lambda change: (order.index(change.kind), change.cells, change.case))
+    return sorted(changes, key=lambda change: (order.index(change.kind), change.cells, change.cause, change.case))
 
 
 def _pairs(old: Sequence[Report], new: Sequence[Report]) -> list[tuple[Report | None, Report | None]]:
@@ -99,7 +111,7 @@ def _changes(before: Report | None, after: Report | None) -> list[Change]:
     cells = " to ".join(dict.fromkeys(_question(report) for report in sides))
     found = [(name, old.get(name), new.get(name)) for name in old | new]
     return [
-        Change(kind, name, cells, _describe(was), _describe(is_), _changed_fields(was, is_))
+        Change(kind, name, cells, _describe(was), _describe(is_), _changed_fields(was, is_), _cause(kind, was, is_))
         for name, was, is_ in found
         if (kind := _kind(was, is_))
     ]
@@ -134,6 +146,13 @@ def _badness(case: Case) -> tuple[int, bool, bool, int]:
     not_finite = any(one.not_finite for one in measured if one)
     in_float = case.structure.in_float if case.structure else 0
     return case.outcome.rank, case.is_unexpected, not_finite, in_float
+
+
+def _cause(kind: Kind, was: Case | None, is_: Case | None) -> str:
+    if kind in (Kind.NUMBERS, Kind.OTHERWISE):
+        return ", ".join(_changed_fields(was, is_))
+    codes = [case.reason.code for case in (is_, was) if case and case.reason and case.reason.code]
+    return codes[0] if codes else ""
 
 
 def _changed_fields(was: Case | None, is_: Case | None) -> tuple[str, ...]:
@@ -174,32 +193,49 @@ def headline(changes: Sequence[Change]) -> str:
     if not changes:
         return "nothing changed"
     counts = {kind: sum(change.kind is kind for change in changes) for kind in Kind}
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return said if broke(changes) else f"nothing broke: {said}"
 
 
 def text(changes: Sequence[Change]) -> str:
-    """Return the changes for the terminal."""
-    lines = []
-    for cells in sorted({change.cells for change in changes}):
-        lines.append(cells)
-        for kind in Kind:
-            of_kind = [change for change in changes if (change.kind, change.cells) == (kind, cells)]
-            lines += [f"  {kind}"] if of_kind else []
-            lines += [f"    {one.case}: {one.words}" for one in of_kind]
-    return "\n".join([*lines, headline(changes)]) + "\n"
+    """Return the changes for the terminal: by cause, and once for all cells in which just that happened."""
+    of_cells: dict[str, list[str]] = {}
+    for kind, cause, alike in _causes(changes):
+        for cells in dict.fromkeys(one.cells for one in alike):
+            found = [one for one in alike if one.cells == cells]
+            of_cells.setdefault(cells, []).append(f"  {kind}{f': {cause}' if cause else ''}")
+            if kind is Kind.NUMBERS:
+                of_cells[cells].append(f"    {', '.join(one.case for one in found)}")
+            else:
+                of_cells[cells] += [f"    {one.case}: {one.words}" for one in found]
+    together: dict[tuple[str, ...], list[str]] = {}
+    for cells, lines in of_cells.items():
+        together.setdefault(tuple(lines), []).append(cells)
+    blocks = [line for lines, cells in together.items() for line in (", ".join(cells), *lines)]
+    return "\n".join([*blocks, headline(changes)]) + "\n"
+
+
+def _causes(changes: Sequence[Change]) -> Iterator[tuple[Kind, str, list[Change]]]:
+    """Yield what happened for one cause, the worst first, and of that what happened to most."""
+    for kind in Kind:
+        of_kind = [change for change in changes if change.kind is kind]
+        for cause, _ in Counter(change.cause for change in of_kind).most_common():
+            yield kind, cause, [change for change in of_kind if change.cause == cause]
 
 
 def page(changes: Sequence[Change], title: str) -> str:
     """Return the changes as a page that stands alone."""
-    return render_page("diff.html.j2", title=f"What changed: {title}", headline=headline(changes), changes=changes)
+    return render_page(
+        "diff.html.j2", title=f"What changed: {title}", headline=headline(changes), causes=[*_causes(changes)]
+    )
 
 
 def markdown(changes: Sequence[Change]) -> str:
     """Return the changes as a table in Markdown."""
     lines = [f"**{headline(changes)}**"]
     if changes:
-        lines += ["", "| What | Case | Cell | Before | After | Fields |", "| --- | --- | --- | --- | --- | --- |"]
-        for one in changes:
-            cells = (one.kind, one.case, one.cells, one.before, one.after, ", ".join(one.fields))
+        lines += ["", "| What | Cause | Case | Cell | Before | After |", "| --- | --- | --- | --- | --- | --- |"]
+        for one in (one for _, _, alike in _causes(changes) for one in alike):
+            cells = (one.kind, one.cause, one.case, one.cells, one.before, one.after)
             lines.append("| " + " | ".join(markdown_text(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ from pt2e_ci.record.records import SCHEMA, Kind, Verdict
 from pt2e_ci.views.engines import by_operator, word
 from pt2e_ci.views.history import changes
 from pt2e_ci.views.selection import by_age, case_order
-from pt2e_ci.views.table import summary
+from pt2e_ci.views.table import name_cells, summary
 from pt2e_ci.views.words import cell_name, label, why
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _SHOWN = (
 _OF_OPERATOR = ("name", "node", "levels", "source", "verdict", "why", "qdq", "reference", "through", "evidence")
 _OF_EVIDENCE = ("kind", "domain", "values", "wrong", "low", "high", "displacement", "schemes", "why", "witness")
 _LONGEST = 1000
+_MOST_NEWS = 3
 _MARKS = {Kind.PROVED: "■", Kind.PARTLY: "◧", Kind.TESTED: "□", Kind.REFUTED: "⊠"}
 # More columns than these are squares with marks, and no words, so that a matrix needs no scrolling sideways.
 _DENSE = 8
@@ -90,6 +91,7 @@ def page(
         data=_embedded(data),
         summary=summary(reports),
         finding=_finding(reports),
+        news=_news(reports, runs or {}),
         strip=_strip(reports),
         columns=[_column(report) for report in reports],
         groups=_groups(reports),
@@ -134,6 +136,24 @@ def _finding(reports: Sequence[Report]) -> str:
     parts += [f"integer in every case and cell: {', '.join(always)}"] if always else []
     said = "; ".join(parts)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _news(reports: Sequence[Report], runs: Runs) -> str:
+    """Say what ended otherwise than in its cell's run before; nothing where no cell has one."""
+    if not any(len(of_cell) > 1 for of_cell in runs.values()):
+        return ""
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        changed = changes({report.run.cell: runs.get(report.run.cell, [])})
+        for case in report.cases:
+            when, before = changed.get((report.run.cell, case.name), ("", ""))
+            if when == report.run.started:
+                found.setdefault(f"{case.name} is {case.outcome}, was {before}", []).append(label(report))
+    if not found:
+        return "Nothing is new since the run before."
+    told = [f"{text} ({name_cells(cells, reports)})" for text, cells in list(found.items())[:_MOST_NEWS]]
+    more = f"; and {len(found) - len(told)} more" if len(found) > len(told) else ""
+    return f"New since the run before: {'; '.join(told)}{more}."
 
 
 def _strip(reports: Sequence[Report]) -> list[tuple[str, str]]:
