@@ -103,7 +103,7 @@ def _environment(
 ) -> str:
     """Make this session's environment of a cell's lock, or keep the one that is there; return its interpreter.
 
-    `groups` are the project's dependency groups that it holds, too; `package` is installed anew in each run; `python`
+    `groups` are the project's dependency groups that it holds, too; `package` is reinstalled in each run; `python`
     is the one of the cell's Pythons that it must be of.
     """
     wanted = [item for group in groups for item in nox.project.dependency_groups(PROJECT, group)]

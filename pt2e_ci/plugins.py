@@ -40,7 +40,7 @@ def load(group: Group, name: str) -> Any:
         raise InputError(f"{name!r} is the name of {' and of '.join(points)}: write package.module:name")
     found = points[0] if points else name
     if not re.fullmatch(r"[\w.]+:[\w.]+", found):
-        raise InputError(f"{name!r} is no {kind}: write package.module:name, or the name of an entry point")
+        raise InputError(f"no {kind} is called {name!r}: write package.module:name, or the name of an entry point")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -34,7 +34,9 @@ ROOT = Path(__file__).parent.parent
 def pytest_addoption(parser):
     # The suite's run in a checkout reads this file, and has an option of that name already.
     with contextlib.suppress(ValueError):
-        parser.addoption("--require", default="", metavar="NAMES", help="fail for want of chromium, arm64; by commas")
+        parser.addoption(
+            "--require", default="", metavar="NAMES", help="fail for want of chromium, arm64, comma-separated"
+        )
 
 
 def pytest_configure(config):

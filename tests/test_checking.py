@@ -83,7 +83,7 @@ def test_ten_lines_say_what_why_where_and_what_to_do(result):
     assert linear[:3] == ["inexact", "linear", "head"]
     assert "accumulators" in lines[2]
     assert lines[3].startswith(
-        "Do (PQ012): Give the representation a pattern for it, or accept so many: `known={'PQ012': 1}`"
+        "Do (PQ012): Add a pattern for it to the representation, or mark it known: `known={'PQ012': 1}`"
     )
     assert lines[4].startswith("Do (PQ031): ")
     proved = "0 of 2 quantized operators are right for every input; 1 only tested on samples, 1 refuted"
@@ -340,11 +340,11 @@ X = (drawn(1, 2),)
         (LINEAR, X, {"quantizer": Idle}, r"quantizer is the class Idle: give an instance, Idle\(\)"),
         (LINEAR, X, {"quantizer": 3}, "quantizer is an int: give a quantizer, which has a method"),
         (LINEAR, X, {"quantizer": lambda: 3}, "the quantizer's function returned an int"),
-        (LINEAR, X, {"quantizer": "nothing"}, "'nothing' is no quantizer"),
+        (LINEAR, X, {"quantizer": "nothing"}, "no quantizer is called 'nothing'"),
         (LINEAR, X, {"representation": 3}, "representation is an int: give a function"),
         (LINEAR, X, {"criteria": 3}, r"criteria is an int: give pt2e_ci.Criteria\(...\)"),
         (LINEAR, X, {"known": {"PQ999": 1}}, "known has 'PQ999', which is no reason"),
-        (LINEAR, X, {"known": {"PQ055": 1}}, "known has 'PQ055', which is no reason that fails a model"),
+        (LINEAR, X, {"known": {"PQ055": 1}}, "known has 'PQ055', which is not a reason that fails a model"),
         (LINEAR, X, {"known": {"PQ012": 0}}, "known has PQ012: 0: give how many there are"),
         (LINEAR, X, {"train": print}, "train is for quantization-aware training"),
     ],
@@ -430,7 +430,7 @@ def test_command_exits_with_0_where_all_is_right_or_allowed(folder):
         ("a.py", "import torch\nmodel = torch.nn.Linear\ninputs = ()\n", "model is the class Linear"),
         ("a.py:big", FILE, "a.py has no `big`"),
         ("a.py:small", FILE, "the model cannot be called on inputs[0]"),
-        ("a.txt", "", "a.txt is no file of Python"),
+        ("a.txt", "", "a.txt is not a Python file"),
     ],
 )
 def test_bad_file_is_one_line(tmp_path, name, text, says):
@@ -571,7 +571,7 @@ def test_bad_cells_are_one_line(folder, arguments, says):
 
 def test_other_systems_have_no_cells(monkeypatch):
     monkeypatch.setattr(elsewhere.sys, "platform", "darwin")
-    with pytest.raises(InputError, match="--torch makes environments of Linux alone"):
+    with pytest.raises(InputError, match="--torch makes environments on Linux only"):
         elsewhere.run(["2.4"], [], [], print)
 
 

@@ -76,7 +76,7 @@ def places(tmp_path_factory):
 BAD_INPUT = {
     "run": [
         (["conv2D"], "unknown case 'conv2D': did you mean 'conv2d'?"),
-        (["doctor"], "'doctor' is no case, but a command: type `pt2e-ci doctor`"),
+        (["doctor"], "'doctor' is a command, not a case: type `pt2e-ci doctor`"),
         (["add", "--reqire=qnnpack"], "unknown option '--reqire': did you mean '--require'?"),
         (["--nonsense"], "unknown option '--nonsense': did you mean"),
         (["add", "--require=qnpack"], "unknown capability 'qnpack': did you mean 'qnnpack'?"),
@@ -91,7 +91,7 @@ BAD_INPUT = {
         (["--seed=many"], "argument --seed: invalid int value: 'many'"),
         (["--rounding=up"], "unknown rounding scheme 'up'"),
         (["--representation="], "--representation needs package.module:function"),
-        (["-k", "add and ("], "-k 'add and (' is no expression"),
+        (["-k", "add and ("], "-k 'add and (' is not an expression"),
     ],
     "report": [
         (["none.jsonl"], "none.jsonl: cannot be read: No such file or directory"),
@@ -101,7 +101,7 @@ BAD_INPUT = {
         (["file/x.jsonl"], "cannot be read: Not a directory"),
     ],
     "diff": [
-        (["nothing", "2.4"], "'nothing' is no file or folder, and no version of torch"),
+        (["nothing", "2.4"], "'nothing' is neither a file or folder nor a version of torch"),
         (["pipe", "pipe"], "pipe"),
     ],
     "explain": [(["conv2d", "--torch", "newest"], "'newest' is no version of torch")],
@@ -131,7 +131,7 @@ BAD_INPUT = {
         (["none.py", "out", "--engine", "onnxruntme"], "none.py: no such file"),
     ],
     "verify": [(["none.jsonl"], "none.jsonl: cannot be read"), (["file"], "file:1: ")],
-    "github": [(["verdict", "--needs", "{", "--reports", "."], "--needs is no JSON")],
+    "github": [(["verdict", "--needs", "{", "--reports", "."], "--needs is not JSON")],
     "image": [(["run", "--torch", "2.99"], "unknown cell '2.99'"), (["build", "--torch", ","], "--torch needs a name")],
 }
 

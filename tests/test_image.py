@@ -154,7 +154,7 @@ def test_no_permission_is_one_line(monkeypatch):
 
 def test_build_needs_a_checkout(tmp_path):
     (tmp_path / "Dockerfile").touch()  # another project's
-    with pytest.raises(InputError, match="is no checkout of pt2e-ci"):
+    with pytest.raises(InputError, match="is not a checkout of pt2e-ci"):
         build([], tmp_path)
 
 

@@ -137,7 +137,7 @@ def test_what_is_no_engine_is_refused_before_anything_runs(tmp_path, monkeypatch
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("pt2e-ci: error: theirs is no engine: an engine is an object with a set of")
+    assert done.stderr.startswith("pt2e-ci: error: theirs is not an engine: an engine is an object with a set of")
     assert done.stderr.count("\n") == 1
 
 

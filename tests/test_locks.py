@@ -178,7 +178,7 @@ def test_locks_of_engines_are_held_too(locks):
 
 def test_torchao_where_the_cell_has_none_is_refused(locks):
     shutil.copy(locks / "2.8-torchao" / DEPENDENCIES, locks / "2.8" / DEPENDENCIES)
-    with pytest.raises(InputError, match="has a torchao, which the cell has not"):
+    with pytest.raises(InputError, match="has a torchao, which the cell does not have"):
         check_locks(CELLS.cells, ENGINES, PROJECT, BUILD, locks)
 
 

@@ -116,7 +116,7 @@ def test_filters_show_a_part_and_stay_in_the_address(opened, matrix):
     shown.get_by_role("searchbox", name="Text").fill("depthwise")
     address = shown.evaluate("location.hash")
     assert address == "#q=depthwise&family=conv"
-    assert shown.locator("#count").inner_text() == f"1 of {len(every)} cases"
+    assert shown.locator("#count").inner_text() == f"1 of {len(every)} rows"
     columns = shown.locator("thead tr:nth-child(2) th:visible").count()
     shown.get_by_label("Architecture").select_option("aarch64")
     assert shown.locator("thead tr:nth-child(2) th:visible").count() < columns
@@ -259,12 +259,39 @@ def test_operator_has_an_anchor_and_is_shown_to_be_wrong(opened, matrix):
     again = opened(page(matrix), address=operator.get_attribute("href"))
     again.wait_for_function("document.activeElement.dataset.operator !== undefined")
     assert again.evaluate("document.activeElement.dataset.operator") == operator.get_attribute("data-operator")
+    assert again.evaluate("location.hash") == operator.get_attribute("href")
+    again.keyboard.press("Escape")
+    again.locator("tr[data-name=mul] button").first.click()
+    assert "operator=" not in again.evaluate("location.hash")
+
+
+def test_field_says_how_it_came_out_torch_by_torch(opened, wide):
+    change = {"2.1.0": Outcome.PASS, "2.2.0": Outcome.PASS, "2.9.0": Outcome.CRASH}
+    found = []
+    for one in wide:
+        outcome = change.get(one.run.torch)
+        cases = [structs.replace(case, outcome=outcome or case.outcome) for case in one.cases[:3]]
+        found.append(Report(one.run, tuple(cases), one.end))
+    found = [one for one in found if one.run.machine == "x86_64" or one.run.torch == "2.9.0"]
+    shown = opened(page(found))
+    shown.locator("tr[data-name=conv2d] td button").first.click()
+    text = shown.get_by_role("dialog").inner_text()
+    assert "From torch to torch: pass 2.1 to 2.2, float 2.3 to 2.8, crash 2.9, float 2.10 to 2.15" in text
 
 
 def test_phone_shows_the_newest_torch_first(opened, wide):
     shown = opened(page(wide), viewport={"width": 390, "height": 800})
     box = shown.locator("thead th.cell").last.bounding_box()
     assert box["x"] + box["width"] <= 390
+    word = shown.locator("tr[data-name=conv2d] button").last.locator(".word").first.bounding_box()
+    assert 300 < word["x"] + word["width"] <= 390  # at the right, where the bar ends
+    name = shown.locator("tr[data-name=conv2d] th")
+    covered = "one => { const { x, y, width, height } = one.getBoundingClientRect(); "
+    covered += "return document.elementFromPoint(x + width - 4, y + height / 2) === one; }"
+    assert name.evaluate(covered)  # what scrolls under a name does not lie over it
+    assert not shown.get_by_label("Family").is_visible()
+    shown.get_by_text("Filters", exact=True).click()
+    assert shown.get_by_label("Family").is_visible()
 
 
 @pytest.mark.parametrize(
@@ -287,6 +314,24 @@ def test_query_asks_for_sequences_outcomes_and_evidence(opened, matrix, typed, f
     rows = visible_rows(shown)
     assert rows[:1] == ([first] if first else [])
     assert (len(rows) > 1) == others
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("outcome:nonsense", "outcome: takes pass, inexact, "),
+        ("evidence:zzz", "evidence: takes proved, partly, tested, refuted"),
+        ("nosuch:x", "nosuch:x is no query: there are outcome:, evidence:, differs: and seq("),
+        ("seq(2.4:float", "seq(2.4:float is no query"),
+        ("seq(2.4)", "seq(2.12:pass 2.13:float) takes a torch and an outcome each"),
+        ("nothing at all", "0 of "),
+    ],
+)
+def test_query_that_is_none_says_so(opened, matrix, typed, says):
+    shown = opened(page(matrix[:2]))
+    shown.get_by_role("searchbox", name="Text").fill(typed)
+    assert shown.locator("#count").inner_text().startswith(says)
+    assert visible_rows(shown) == []
 
 
 def test_link_opens_a_field_and_says_when_it_is_of_another_run(opened, matrix):
@@ -427,7 +472,7 @@ def test_accessibility_rules_hold(opened, matrix, wide, scheme, width):
 def test_page_is_usable_at_once(opened, matrix):
     """Its own script is done before the browser says that the page is loaded: nothing is fetched or awaited."""
     shown = opened(page(matrix))
-    assert shown.locator("#count").inner_text().endswith(" cases")
+    assert shown.locator("#count").inner_text().endswith(" rows")
 
 
 def test_without_scripts_the_table_is_there(opened, matrix):

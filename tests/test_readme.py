@@ -76,6 +76,14 @@ def test_answer_on_your_own_model_is_stated(own):
     assert f"```\n{done.stdout}```\n" in README
 
 
+def test_exact_representation_is_proved_on_the_readmes_model(own):
+    folder, _ = own
+    command = [sys.executable, "-m", "pt2e_ci", "check", "model.py", "--representation", "exact", "--report", "r.jsonl"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"```\n{done.stdout.splitlines()[1]}\n```\n" in README
+
+
 def test_assertion_of_the_readme_holds(own):
     folder, _ = own
     (text,) = [

@@ -53,7 +53,7 @@ def test_cut_anywhere_is_an_error(tmp_path, length):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "an empty file is no report"),
+        ("", "an empty file is not a report"),
         ("".join(LINES[:-1]), "cut off after line 3, before its end line"),
         ("".join(LINES)[:-20], "cut off in line 4"),
         (LINES[0] + LINES[1] + LINES[1] + LINES[3], "jsonl:3: the case 'add' is here twice"),

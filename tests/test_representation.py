@@ -120,8 +120,8 @@ def test_a_failing_one_is_that_cases_error(load, name, stage, says):
             "mine:absent cannot be imported: AttributeError: module 'mine' has no",
         ),
         ("leaving_module:f", "the representation leaving_module:f cannot be imported: SystemExit: 0"),
-        ("mine:number", "mine:number is no function"),
-        ("not-a-name", "'not-a-name' is no representation: write package.module:name"),
+        ("mine:number", "mine:number is not a function"),
+        ("not-a-name", "no representation is called 'not-a-name': write package.module:name"),
     ],
 )
 def test_bad_names(load, name, says):

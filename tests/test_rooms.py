@@ -149,7 +149,7 @@ def test_old_path_of_the_exact_representation_still_loads():
 @pytest.mark.parametrize(
     ("group", "name", "says"),
     [
-        ("criteria", "nothing", "'nothing' is no criteria: write package.module:name"),
+        ("criteria", "nothing", "no criteria is called 'nothing': write package.module:name"),
         ("engines", "no_such_module:X", "the engine no_such_module:X cannot be imported: ModuleNotFoundError"),
     ],
 )

@@ -239,7 +239,7 @@ def test_manifest_that_is_cut_short_changed_or_of_another_version_is_refused(sma
     for broken, message in (
         (text[:-20], "no manifest of vectors"),
         (text.replace('"version": 1', '"version": 2'), "of version 2"),
-        (text.replace("half of the sums", "none of the sums"), "its digest is another"),
+        (text.replace("half of the sums", "none of the sums"), "its digest does not match"),
         ("[" * 100_000, "no manifest of vectors"),
         (text.replace('"vectors"', '"others"'), "no manifest of vectors"),
     ):
@@ -274,16 +274,16 @@ def header(shape, descr="|i1"):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is no npy"),
-        (b"\x93NUMPY\x09\x00", "is no npy"),
-        (pickle.dumps([1, 2]), "is no npy"),
+        (b"", "is not an npy file"),
+        (b"\x93NUMPY\x09\x00", "is not an npy file"),
+        (pickle.dumps([1, 2]), "is not an npy file"),
         (npy(np.array([{}], dtype=object), allow_pickle=True), "holds object"),
         (npy(np.zeros((16, 16), np.float32)), "holds float32"),
         (npy(np.zeros((4, 4), np.int8)), "is of shape"),
         (header((16, 16)) + b"\0" * 10, "cut short"),
-        (header((16, 16)) + b"\0" * 300, "goes on after"),
+        (header((16, 16)) + b"\0" * 300, "has data after"),
         (header((1 << 40, 1 << 20)), "is of shape"),
-        (b"\x93NUMPY\x01\x00\xff\xff{", "is no npy"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "is not an npy file"),
     ],
 )
 def test_array_that_is_something_else_is_refused(tmp_path, data, message):
@@ -317,7 +317,7 @@ def test_exact_levels_that_are_not_those_of_the_operands_are_refused(small):
         ("operator", "gelu", "which is unknown"),
         ("exact", {"bankers": None}, "which is unknown"),
         ("options", {"negative_slope": 3}, None),
-        ("weight", None, "is no vector"),
+        ("weight", None, "is not a vector"),
     ],
 )
 def test_vector_that_is_none_is_refused(small, key, value, message):
@@ -339,10 +339,13 @@ def test_vector_that_is_none_is_refused(small, key, value, message):
         (lambda one: one["output"].update(scale="1/0"), "no manifest of vectors"),
         (lambda one: one["output"].update(scale="0/1"), "no manifest of vectors"),
         (lambda one: one["output"].update(low=-(2**31)), "no manifest of vectors"),
-        (lambda one: one["output"].update(low=-129), "a grid has levels from -129 to 127, which int8 has not"),
+        (lambda one: one["output"].update(low=-129), "a grid has levels from -129 to 127, which int8 does not have"),
         (lambda one: one["output"].update(low=100, high=-100), "a grid has levels from 100 to -100"),
-        (lambda one: one["operands"][0]["grid"].update(high=-128), "holds what is no level of its grid"),
-        (lambda one: one["operands"][0]["grid"].update(dtype="uint8", low=0), "holds what is no level of its grid"),
+        (lambda one: one["operands"][0]["grid"].update(high=-128), "holds a value that is not a level of its grid"),
+        (
+            lambda one: one["operands"][0]["grid"].update(dtype="uint8", low=0),
+            "holds a value that is not a level of its grid",
+        ),
         (lambda one: one["options"].update(padding=10**9), "no manifest of vectors"),
         (lambda one: one["operands"].clear(), "no manifest of vectors"),
     ],
@@ -379,7 +382,7 @@ def test_outputs_are_judged_and_a_missing_one_is_named(small, tmp_path):
     assert (first.outcome, first.wrong) == (Outcome.PASS, 0)
     assert second.outcome is Outcome.ERROR
     assert "requantize-levels.npy: is missing" in second.why
-    with pytest.raises(InputError, match="is no folder of outputs"):
+    with pytest.raises(InputError, match="is not a folder of outputs"):
         compare_all(vectors, tmp_path / "nowhere")
 
 

@@ -260,9 +260,9 @@ def test_no_needs_and_no_json_are_refused(run):
     assert complaints({}, *run) == ["no job was needed, so nothing is known of any"]
     done = cli("github", "verdict", "--needs", "{", "--matrix", "{}", "--reports", ".")
     assert done.returncode == 2
-    assert "--needs is no JSON" in done.stderr
+    assert "--needs is not JSON" in done.stderr
     done = cli("github", "verdict", "--needs", "[" * 100_000, "--reports", ".")
-    assert (done.returncode, "is no JSON" in done.stderr) == (2, True)
+    assert (done.returncode, "is not JSON" in done.stderr) == (2, True)
     assert cli("github", "annotate").returncode == 2
 
 

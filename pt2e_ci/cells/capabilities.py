@@ -118,7 +118,7 @@ class Capabilities:
         if name == "executorch" and not self.executorch:
             return "ExecuTorch is not installed"
         if name == DYNAMIC_SHAPES and not self.dynamic_shapes:
-            return "this torch exports fixed shapes alone"
+            return "this torch exports fixed shapes only"
         if name in INSTRUCTION_SETS and name not in self.cpu.instruction_sets:
             return f"this CPU has no {name}"
         return None

@@ -225,7 +225,7 @@ def names_in(text: str, option: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise InputError(f"{option} needs a name, or several by commas")
+        raise InputError(f"{option} needs a name, or several, comma-separated")
     return names
 
 

@@ -1,7 +1,7 @@
 """The environment of a cell or an engine: made by uv of what its lock holds, and kept while that stays the same.
 
 A file in it says what it was made of. It is written last, so that an environment whose making was stopped has none.
-What is installed beside the lock (`extras`) is not kept: it is removed before each run, and installed anew.
+What is installed beside the lock (`extras`) is not kept: it is removed before each run, and reinstalled.
 """
 
 from __future__ import annotations

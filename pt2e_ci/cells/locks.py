@@ -146,7 +146,7 @@ def check_lock(cell: Cell, project: Iterable[str], locks: Path = LOCKS) -> None:
                 f"the lock of cell {cell.name} {locked}, where {text} is wanted: run `nox -s lock -- {cell.name}`"
             )
     if not cell.torchao and "torchao" in pins:
-        raise InputError(f"the lock of cell {cell.name} has a torchao, which the cell has not: run `nox -s lock`")
+        raise InputError(f"the lock of cell {cell.name} has a torchao, which the cell does not have: run `nox -s lock`")
     check_seal(folder / DEPENDENCIES, requirements(cell, project), cell.python)
 
 

@@ -48,7 +48,7 @@ def run(cells: Sequence[str], arguments: Sequence[str], extras: Sequence[str], s
 
     """
     if not sys.platform.startswith("linux"):
-        raise InputError(f"--torch makes environments of Linux alone, and this is {platform_tag()}: leave it out")
+        raise InputError(f"--torch makes environments on Linux only, and this is {platform_tag()}: leave it out")
     chosen = load_cells().select(cells)
     codes: list[int] = []
     with tempfile.TemporaryDirectory(prefix="pt2e-ci-") as folder:

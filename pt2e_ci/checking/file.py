@@ -53,12 +53,12 @@ def split(target: str) -> tuple[Path, str]:
 
 def _loaded(path: Path) -> ModuleType:
     if not path.is_file():
-        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is no file")
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
     # Strict export looks for it under its name, and what lies beside it is imported as `python FILE` would.
     name = f"pt2e_ci_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no file of Python: its name must end in .py")
+        raise InputError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))

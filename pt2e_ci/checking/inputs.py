@@ -125,7 +125,7 @@ def check_calls(model: nn.Module, calls: Sequence[Call]) -> None:
 
 
 def made_up(first: Call) -> list[InputSet]:
-    """Return further inputs for a call: its floating tensors are drawn anew, and far out; the rest stays.
+    """Return further inputs for a call: its floating tensors are redrawn, and far out; the rest stays.
 
     They serve to tell tensors apart by their values, and to compare what cannot be decided for all inputs.
     """

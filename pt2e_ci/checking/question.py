@@ -90,7 +90,7 @@ def question(
     _check_state(module)
     moved, calls = by_position(module, calls_of(inputs))
     if dynamic_shapes is not None and not exports_dynamic_shapes():
-        raise InputError(f"torch {torch.__version__} exports fixed shapes alone: leave dynamic_shapes out")
+        raise InputError(f"torch {torch.__version__} exports fixed shapes only: leave dynamic_shapes out")
     if train is not None and not qat:
         raise InputError("train is for quantization-aware training: give qat=True, too")
     if train is not None and not callable(train):
@@ -185,7 +185,9 @@ def _known(given: Any) -> Mapping[str, int]:
         raise InputError(f"known is {kind_of_value(given)}: give counts by code, as {{'PQ012': 3}}")
     for code, count in given.items():
         if code not in REASONS or REASONS[code].outcome is None:
-            raise InputError(f"known has {code!r}, which is no reason that fails a model: `pt2e-ci explain` lists them")
+            raise InputError(
+                f"known has {code!r}, which is not a reason that fails a model: `pt2e-ci explain` lists them"
+            )
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"known has {code}: {count!r}: give how many there are, 1 or more")
     return dict(given)

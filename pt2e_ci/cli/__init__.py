@@ -80,7 +80,7 @@ def run(arguments: tuple[str, ...]) -> None:
     suite's own `--report FILE`, `--require NAMES`, `--table`, `--flow HOME`, `--seed N`, `--expectations FILE`,
     `--rounding SCHEME`, and `--representation`, `--quantizer`, `--cases`, `--criteria MODULE:NAME`.
 
-    Exits with 0 if every outcome is the expected one, 1 if not, 2 for input that will not do, 5 if nothing was
+    Exits with 0 if every outcome is the expected one, 1 if not, 2 for bad input, 5 if nothing was
     selected, 130 or 143 if it was stopped.
     """
     stops.listen()
@@ -91,7 +91,7 @@ def run(arguments: tuple[str, ...]) -> None:
     names = leading_names(arguments)
     if names and names[0] in main.commands:
         raise InputError(
-            f"{names[0]!r} is no case, but a command: type `pt2e-ci {names[0]}`, and with an image"
+            f"{names[0]!r} is a command, not a case: type `pt2e-ci {names[0]}`, and with an image"
             f" `docker run --entrypoint pt2e-ci IMAGE {names[0]}`"
         )
     quiet_torch()
@@ -150,7 +150,7 @@ class _Refusals:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 @click.option("--github", "as_matrix", is_flag=True, help="Print the matrix of a job of GitHub Actions, for fromJSON.")
 @click.option(
-    "--platform", metavar="NAMES", help="Platforms of that matrix, by commas (default: linux/amd64,linux/arm64)."
+    "--platform", metavar="NAMES", help="Platforms of that matrix, comma-separated (default: linux/amd64,linux/arm64)."
 )
 @click.option("--pull-request", is_flag=True, help="Only the cells that run on each pull request.")
 @click.option("--tox", "as_tox", is_flag=True, help="Print tox's settings, as this project's pyproject.toml has them.")
@@ -412,7 +412,7 @@ def _side(name: str, folder: Path) -> list[Report]:
 
     if Path(name).exists():
         return read_all([Path(name)])
-    version = version_in(name, otherwise="no file or folder, and no version of torch")
+    version = version_in(name, otherwise="neither a file or folder nor a version of torch")
     if not (found := with_torch(read_all([folder]), version)):
         raise InputError(f"no report of torch {version} in {folder}: run `nox -s test-{version}`")
     return found

@@ -133,7 +133,7 @@ def write(folder: Path, file: str | None) -> None:
 def compare(folder: Path, outputs: Path, rounding: str) -> None:
     """Judge what a device gave for the vectors in DIR: OUTPUTS has a NAME.npy of levels for each.
 
-    Exits with 0 if all is right, 1 if not, 2 for input that will not do.
+    Exits with 0 if all is right, 1 if not, 2 for bad input.
     """
     need_numpy()
     from rich.console import Console

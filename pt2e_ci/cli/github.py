@@ -61,4 +61,4 @@ def _json(text: str, option: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{option} is no JSON: {error}") from None
+        raise InputError(f"{option} is not JSON: {error}") from None

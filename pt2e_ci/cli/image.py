@@ -25,12 +25,12 @@ class _Minutes(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         minutes = float(super().convert(value, param, ctx))
         if not math.isfinite(minutes):
-            self.fail(f"{value!r} is no time that ends", param, ctx)
+            self.fail(f"{value!r} is not a finite time", param, ctx)
         return minutes
 
 
 _torch = click.option(
-    "--torch", required=True, metavar="CELLS", help="Cells, by the names that `pt2e-ci cells` lists; by commas."
+    "--torch", required=True, metavar="CELLS", help="Cells, by the names that `pt2e-ci cells` lists, comma-separated."
 )
 _platform = click.option(
     "--platform", metavar="PLATFORMS", help="linux/amd64, linux/arm64, or both by a comma (default: the engine's own)."

@@ -22,14 +22,20 @@ _REPORTS = Path("reports")
 
 @click.command()
 @click.argument("file", metavar="FILE[:NAME]")
-@click.option("--torch", metavar="CELLS", help="Cells to check it on, by commas, as 2.4,2.13; this torch if not given.")
 @click.option(
-    "--with", "extras", multiple=True, metavar="REQUIREMENT", help="What those need beside, as uv reads it; repeatable."
+    "--torch", metavar="CELLS", help="Cells to check it on, comma-separated, such as 2.4,2.13; default: this torch."
+)
+@click.option(
+    "--with",
+    "extras",
+    multiple=True,
+    metavar="REQUIREMENT",
+    help="An extra requirement for those cells, as uv reads it; repeatable.",
 )
 @click.option("--quantizer", metavar="MODULE:NAME", help="A quantizer, or an entry point's name (XNNPACK's).")
 @click.option("--representation", metavar="MODULE:NAME", help="What makes reference programs (upstream's).")
 @click.option("--criteria", metavar="MODULE:NAME", help="What the program is held to.")
-@click.option("--engine", "engines", multiple=True, metavar="NAME", help="A device to run it on beside; repeatable.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="A device to run it on as well; repeatable.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -46,13 +52,13 @@ def check(
     with_traceback: bool,
     **doors: str | None,
 ) -> None:
-    """Say of your own model whether it is integer and right for every input, and if not, where and why.
+    """Say whether your own model is integer and right for every input, and if not, where and why.
 
     FILE is Python. It gives `model` and `inputs` (values, or functions that make them), and may give `quantizer`,
     `representation`, `criteria`, `calibration`, `dynamic_shapes`, `qat`, `train`, `known` and `engines`, as
     `pt2e_ci.check` takes them. NAME is what it calls the model, if not `model`.
 
-    Exits with 0 if the model is right, or wrong in just what is known; 1 if not; 2 for input that will not do; 130 or
+    Exits with 0 if the model is right, or wrong in just what is known; 1 if not; 2 for bad input; 130 or
     143 if it was stopped.
     """
     stops.listen()
@@ -119,15 +125,15 @@ def _print(error: BaseException) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--engine", metavar="NAME", required=True, help="The device that is off.")
 @click.option(
-    "--lsb", type=click.IntRange(min=1), default=1, help="From how many LSB levels count as off.", show_default=True
+    "--lsb", type=click.IntRange(min=1), default=1, help="How many LSB off a level must be to count.", show_default=True
 )
 def reduce(file: str, folder: Path, engine: str, lsb: int) -> None:
     """Write the smallest part of a model on which a device is off into DIR, as vectors.
 
-    FILE is as `pt2e-ci check` takes it. It is one operator, on as few levels as still show it; or, if none is off by so
-    much alone, the shortest row of operators up to the first that is.
+    FILE is as `pt2e-ci check` takes it. The part is one operator, on as few levels as still show it; or, if none is so
+    far off alone, the shortest chain of operators up to the first that is.
 
-    Exits with 0 if there is none, 1 if there is, 2 for input that will not do.
+    Exits with 0 if there is none, 1 if there is, 2 for bad input.
     """
     stops.listen()
     need_numpy()

@@ -113,5 +113,7 @@ def load_engine(name: str) -> Engine:
     """
     engine: Engine = load("engines", name)
     if isinstance(engine, type) or not isinstance(engine, Engine) or not isinstance(engine.names, Set):
-        raise InputError(f"{name} is no engine: an engine is an object with a set of operators' names, and open(task)")
+        raise InputError(
+            f"{name} is not an engine: an engine is an object with a set of operators' names, and open(task)"
+        )
     return engine

@@ -5,7 +5,7 @@ on the integers in int64: a linear or a convolution, a sum of operands brought t
 To quantize again is then to compare with boundaries: a level begins at the least integer whose real value rounds to
 it. The boundaries are worked out as rationals when the program is made, with bias, zero point, activation and clamp
 in them, and so nothing is rounded twice, whatever the scales. A program of this kind gives the levels of
-real-number arithmetic, bit by bit.
+real-number arithmetic, bit for bit.
 
 What has no integer form is left in float: a softmax, and what is never quantized again (the output of a dynamic
 linear, whose products are integers all the same).

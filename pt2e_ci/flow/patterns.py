@@ -6,7 +6,7 @@ occur in the program is not exported: a graph that matches nothing takes its pla
 data, patterns.toml; one that is not there is always exported.
 
 What is kept of a graph is its nodes: operators, arguments, the calling convention. Metadata is not, for the rewriter
-reads none; a graph with submodules or tensors of its own is not kept but exported anew.
+reads none; a graph with submodules or tensors of its own is not kept but exported again.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def load_representation(name: str) -> Representation:
     """
     representation: Representation = load("representations", name)
     if not callable(representation):
-        raise InputError(f"{name} is no function: a representation takes a Q/DQ GraphModule and returns a GraphModule")
+        raise InputError(
+            f"{name} is not a function: a representation takes a Q/DQ GraphModule and returns a GraphModule"
+        )
     return representation
 
 

@@ -145,7 +145,7 @@ def in_training(program: GraphModule) -> list[str]:
 
 
 def alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Tell whether values are the same, bit by bit, NaN for NaN."""
+    """Tell whether values are the same, bit for bit, NaN for NaN."""
     return len(some) == len(others) and all(
         a.dtype == b.dtype and is_same(a, b)
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)

@@ -300,7 +300,7 @@ def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:
 def _kept(reference: Trace, qdq: Trace) -> list[str]:
     """Name what a run of the reference program changes of its own, where the Q/DQ program does not."""
     fresh = {value for step in reference.steps if name_of(step.target) == "lift_fresh" for value in step.takes}
-    own = reference.constants.keys() - fresh  # a literal is made anew by each run
+    own = reference.constants.keys() - fresh  # a literal is made again by each run
     is_written = any(before in own for step in reference.steps for before, _ in step.written)
     changed = max(_memories(reference), int(is_written))
     return [f"{changed} of its tensors"] if changed > _memories(qdq) else []

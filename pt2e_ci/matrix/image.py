@@ -129,7 +129,7 @@ def build(images: Sequence[Image], root: Path, base: str | None = None) -> None:
 
     """
     if not is_checkout(root):
-        raise InputError(f"{root} is no checkout of pt2e-ci, which images are built from: change to one")
+        raise InputError(f"{root} is not a checkout of pt2e-ci, which images are built from: change to one")
     for image in images:
         _build(image, root, base or image.cell.base)
 

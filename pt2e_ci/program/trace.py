@@ -527,7 +527,7 @@ def put_back(changed: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
 
 
 def is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether two tensors are the same bit by bit, NaN for NaN."""
+    """Tell whether two tensors are the same bit for bit, NaN for NaN."""
     return tensor.shape == other.shape and bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 

@@ -352,9 +352,9 @@ def load_expectations(
 
 def _expectation(entry: Any, where: str) -> Expectation:
     if isinstance(entry, dict) and (now := _ONCE.get(str(entry.get("outcome")))):
-        raise InputError(f"{where}: {entry['outcome']!r} is no outcome any more: {now}")
+        raise InputError(f"{where}: {entry['outcome']!r} is no longer an outcome: {now}")
     for field in _ONCE_FIELDS.keys() & (entry.keys() if isinstance(entry, dict) else ()):
-        raise InputError(f"{where}: {field!r} is no limit any more: {_ONCE_FIELDS[field]}")
+        raise InputError(f"{where}: {field!r} is no longer a limit: {_ONCE_FIELDS[field]}")
     if isinstance(entry, dict) and entry.get("of") == "quantizer" and entry.get("outcome") == "float":
         entry = {"float_operators": [], **entry}
     expectation: Expectation = _read(entry, _Any, where)
@@ -379,7 +379,7 @@ def _read(entry: Any, kind: Any, where: str) -> Any:
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {error}") from None
     except InvalidSpecifier:
-        raise InputError(f'{where}: {entry["torch"]!r} is no version range: write, say, ">=2.2,<2.5"') from None
+        raise InputError(f'{where}: {entry["torch"]!r} is not a version range: write, say, ">=2.2,<2.5"') from None
     return found
 
 

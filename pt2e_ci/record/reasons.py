@@ -59,7 +59,7 @@ REASONS = {
         "`prepare_pt2e` changed what the model computes. It is known to lose writes through an alias, as in"
         " `y = x; y += 1`, and to fold two batch norms into the one conv that both follow.",
         "Write in-place operators out of place, and give each batch norm a conv of its own. Until then all that is"
-        " compared is another function than the model.",
+        " compared computes something other than the model.",
     ),
     "PQ004": Entry(
         Outcome.MISMATCH,
@@ -74,7 +74,7 @@ REASONS = {
         "The quantizer annotated the operator, and the reference program still computes it in float: no pattern of the"
         " representation matched. Upstream has no pattern for many operators, and its conv2d pattern has looked for"
         " `aten.convolution` since torch 2.1, where the graph has `aten.conv2d`.",
-        "Give the representation a pattern for it, or accept so many: `known={'PQ012': COUNT}`, in the model's file or"
+        "Add a pattern for it to the representation, or mark it known: `known={'PQ012': COUNT}`, in the model's file or"
         " in `assert_integer`.",
     ),
     "PQ014": Entry(
@@ -106,7 +106,7 @@ REASONS = {
     "PQ018": Entry(
         Outcome.FLOAT,
         "{names}: out of sight: {why}",
-        "What computes it is none of torch's operators, so that nobody can say whether it computes in integers.",
+        "It is not computed by torch's operators, so nobody can say whether it computes in integers.",
         "Write it in torch's operators in the reference program.",
     ),
     "PQ019": Entry(
@@ -117,14 +117,14 @@ REASONS = {
     ),
     "PQ020": Entry(
         Outcome.FLOAT,
-        "it takes another way for other inputs: {what}",
+        "it takes a different path for other inputs: {what}",
         "The program branches on data: what was seen on one input says nothing of the next.",
         "Write it without branches, as with `torch.where`.",
     ),
     # What it computes. PQ021 was the distance of the two programs, PQ025 the share of outputs that are not exact.
     "PQ022": Entry(
         Outcome.MISMATCH,
-        "{count} values of outputs that are no floats differ",
+        "{count} values of non-float outputs differ",
         "An integer or boolean output, such as an argmax, is another one than exact arithmetic gives.",
         "Look for the first operator that is off in `pt2e-ci explain`.",
     ),
@@ -186,7 +186,7 @@ REASONS = {
     ),
     "PQ033": Entry(
         Outcome.MISMATCH,
-        "a run changes what the one before gave",
+        "a run overwrites what the run before it returned",
         "An output is a buffer of the program that the next run overwrites.",
         "Return a new tensor.",
     ),
@@ -211,14 +211,14 @@ REASONS = {
     "PQ037": Entry(
         Outcome.INEXACT,
         "{names}: not {kind}, which is asked for: {why}",
-        "The criteria ask for a stronger evidence than there is.",
+        "The criteria ask for stronger evidence than there is.",
         "Ask for less with `Criteria(evidence=...)`, or see in `pt2e-ci explain` why it could not be decided.",
     ),
     # What could not be judged.
     "PQ040": Entry(
         Outcome.ERROR,
         "the model is in training mode: {names}; call model.eval() before it is exported",
-        "Batch statistics and dropout make a program no function of its input.",
+        "With batch statistics or dropout, a program is not a function of its input alone.",
         "Call `model.eval()` before the export; for quantization-aware training give `qat=True`.",
     ),
     "PQ041": Entry(
@@ -261,7 +261,7 @@ REASONS = {
     "PQ047": Entry(
         Outcome.ERROR,
         "pytest's {when} failed: {last}",
-        "What surrounds the case failed, and not the case.",
+        "What runs around the case failed, not the case itself.",
         "Read pytest's own output above.",
     ),
     # What a result does not say.
@@ -273,7 +273,7 @@ REASONS = {
     ),
     "PQ052": Entry(
         None,
-        "{names}: one level of {available} is used, so that the comparison could not have failed",
+        "{names}: only one of {available} levels is used, so the comparison could not have failed",
         "The inputs give one level throughout, as ids in a float tensor or a scale far too large do.",
         "Calibrate on inputs of the range that the model sees.",
     ),
@@ -285,7 +285,7 @@ REASONS = {
     ),
     "PQ054": Entry(
         None,
-        "the float model is not known: it was not held against the Q/DQ program",
+        "the float model is not known: it was not compared with the Q/DQ program",
         "What was given is prepared or converted already, or was trained after that.",
         "Give the float model to have that compared, too.",
     ),
@@ -297,7 +297,7 @@ REASONS = {
     ),
     "PQ056": Entry(
         None,
-        "the model refuses an input that was made up beside yours ({label}): {error}",
+        "the model rejects an input generated in addition to yours ({label}): {error}",
         "Floating tensors are varied for further inputs, and the model does not take every value.",
         "Give several inputs of your own if it matters.",
     ),

@@ -143,7 +143,7 @@ def read_report(path: Path) -> Report:
     """
     text = read_text(path)
     if not text:
-        raise InputError(f"{path}: an empty file is no report: run the suite again")
+        raise InputError(f"{path}: an empty file is not a report: run the suite again")
     if not text.endswith("\n"):
         raise InputError(f"{path}: cut off in line {text.count(chr(10)) + 1}: run the suite again")
     lines = [_parsed(line, f"{path}:{number}") for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]

@@ -1,6 +1,6 @@
 """A second look at what was proved, from the record alone: in fractions, one value at a time, by code of its own.
 
-It works every boundary, and every pair, out anew, puts in those that the record says are off, and must find the digest
+It works every boundary, and every pair, out again, puts in those that the record says are off, and must find the digest
 of what the program gave. It holds outcomes against reasons and operators, and of an input that shows something wrong
 the arithmetic of its one element. It needs neither torch nor the program, and so says nothing of the program's run.
 """

@@ -193,7 +193,7 @@ def conclude(gathered: Gathered, settings: Settings, exitstatus: int) -> int:
         gathered.place = _deliver(report, settings)
     except InputError as error:
         gathered.notes.append(f"error: {error}")
-        return pytest.ExitCode.INTERRUPTED  # 2, as for any input that will not do
+        return pytest.ExitCode.INTERRUPTED  # 2, as for any bad input
     return exitstatus
 
 

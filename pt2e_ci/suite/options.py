@@ -90,7 +90,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--require",
         default="",
         metavar="NAMES",
-        help=f"capabilities whose absence fails the run, by commas: {', '.join(CAPABILITIES)}",
+        help=f"capabilities whose absence fails the run, comma-separated: {', '.join(CAPABILITIES)}",
     )
     group.addoption("--table", action="store_true", help="print the table of all cases, too")
     group.addoption("--flow", metavar="HOME", help=f"home of the PT2E flow, one of: {', '.join(FLOWS)}")
@@ -220,7 +220,7 @@ def _check_selection(option: Any) -> None:
         try:
             Expression.compile(text or "x")
         except Exception as error:  # of a kind that differs between releases of pytest
-            raise InputError(f"{name} {text!r} is no expression: {error}") from None
+            raise InputError(f"{name} {text!r} is not an expression: {error}") from None
 
 
 def key_of(option: Any) -> str:

@@ -96,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_files", "test_cases.py")
     config.addinivalue_line("python_functions", "test_case")
     if _is_worker(config):
-        # xdist parses the command line anew in each worker, without the defaults that were set here.
+        # xdist parses the command line again in each worker, without the defaults that were set here.
         config.option.__dict__.update(config.workerinput.get("pt2e_ci_option", {}))  # type: ignore[attr-defined]
     elif _SETTINGS in config.stash:
         stops.listen()

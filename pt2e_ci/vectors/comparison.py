@@ -82,7 +82,7 @@ def compare_all(
 
     """
     if not outputs.is_dir():
-        raise InputError(f"{outputs}: is no folder of outputs")
+        raise InputError(f"{outputs}: is not a folder of outputs")
     results = []
     for vector in vectors:
         try:

@@ -141,9 +141,11 @@ def read(folder: Path) -> tuple[Manifest, list[Vector]]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: no manifest of vectors: {one_line(str(error))}") from None
     if manifest.version != VERSION:
-        raise InputError(f"{path}: is of version {manifest.version}, and this pt2e-ci reads {VERSION}: write them anew")
+        raise InputError(
+            f"{path}: is of version {manifest.version}, and this pt2e-ci reads {VERSION}: write them again"
+        )
     if manifest.digest != _digest(manifest.vectors):
-        raise InputError(f"{path}: was changed: its digest is another: write the vectors anew")
+        raise InputError(f"{path}: was modified: its digest does not match: write the vectors again")
     return manifest, [_vector(folder, record) for record in manifest.vectors]
 
 
@@ -157,7 +159,7 @@ def stored(folder: Path, record: Stored) -> Array:
     path = folder / record.file
     data = _bytes(path)
     if _sha256(data) != record.sha256:
-        raise InputError(f"{path}: is not what was written: write the vectors anew")
+        raise InputError(f"{path}: is not what was written: write the vectors again")
     return array_in(path, data, tuple(record.shape), (record.dtype,))
 
 
@@ -184,14 +186,14 @@ def array_in(path: Path, data: bytes, shape: tuple[int, ...], dtypes: Iterable[s
         reader: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         found, is_fortran, dtype = reader[version](file)
     except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"{path}: is no npy: {one_line(str(error))}") from None
+        raise InputError(f"{path}: is not an npy file: {one_line(str(error))}") from None
     if dtype.name not in dtypes:
         raise InputError(f"{path}: holds {dtype.name}, where levels are due, such as {next(iter(dtypes))}")
     if found != shape:
         raise InputError(f"{path}: is of shape {found}, where {shape} is due")
     count = math.prod(shape)
     if len(data) - file.tell() != count * dtype.itemsize:
-        raise InputError(f"{path}: is cut short, or goes on after its end")
+        raise InputError(f"{path}: is truncated, or has data after its end")
     flat = np.frombuffer(data, dtype, count, file.tell())
     return flat.reshape(shape, order="F" if is_fortran else "C").astype(dtype.newbyteorder("="))
 
@@ -262,16 +264,16 @@ def _vector(folder: Path, record: VectorRecord) -> Vector:
     except InputError:
         raise
     except Exception as error:  # options, shapes and levels may be anything
-        raise InputError(f"{folder / MANIFEST}: {record.name} is no vector: {one_line(error)}") from None
+        raise InputError(f"{folder / MANIFEST}: {record.name} is not a vector: {one_line(error)}") from None
     if not same:
-        raise InputError(f"{folder}: the exact levels of {record.name} are not those of its operands: write them anew")
+        raise InputError(f"{folder}: the exact levels of {record.name} are not those of its operands: write them again")
     return vector
 
 
 def _operand(folder: Path, record: OperandRecord) -> Operand:
     grid, levels = _grid(record.grid), stored(folder, record.levels)
     if levels.dtype.name != grid.dtype or (levels.size and not grid.low <= levels.min() <= levels.max() <= grid.high):
-        raise InputError(f"{folder / record.levels.file}: holds what is no level of its grid")
+        raise InputError(f"{folder / record.levels.file}: holds a value that is not a level of its grid")
     return Operand(levels, grid)
 
 
@@ -287,7 +289,7 @@ def _weight_record(name: str, weight: Weight, files: dict[str, bytes]) -> Weight
 def _grid(record: GridRecord) -> Grid:
     info = np.iinfo(record.dtype)
     if not info.min <= record.low <= record.high <= info.max:
-        raise InputError(f"a grid has levels from {record.low} to {record.high}, which {record.dtype} has not")
+        raise InputError(f"a grid has levels from {record.low} to {record.high}, which {record.dtype} does not have")
     return Grid(Fraction(record.scale), record.zero_point, record.low, record.high, record.dtype)
 
 

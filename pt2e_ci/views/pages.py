@@ -46,6 +46,12 @@ _OF_EVIDENCE = ("kind", "domain", "values", "wrong", "low", "high", "displacemen
 _LONGEST = 1000
 _MOST_NEWS = 3
 _MARKS = {Kind.PROVED: "■", Kind.PARTLY: "◧", Kind.TESTED: "□", Kind.REFUTED: "⊠"}
+_MEANS = {
+    Kind.PROVED: "all its integer operators are right for every input",
+    Kind.PARTLY: "for some inputs",
+    Kind.TESTED: "one is only tested on samples",
+    Kind.REFUTED: "one is shown to be inexact",
+}
 # More columns than these are squares with marks, and no words, so that a matrix needs no scrolling sideways.
 _DENSE = 8
 _LINK = re.compile(r"https?://")
@@ -102,7 +108,8 @@ def page(
         devices=[one.engine for one in devices],
         operators=_operators(devices),
         legend=[*Outcome],
-        marks=_MARKS,
+        mark_of=_MARKS,
+        marks=[(kind, mark, _MEANS[kind]) for kind, mark in _MARKS.items()],
         dense=_DENSE,
     )
 
@@ -126,13 +133,23 @@ def _made_of(row: Row) -> dict[str, str]:
 
 
 def _finding(reports: Sequence[Report]) -> str:
-    """Say in a sentence which operators are integers nowhere, and which everywhere."""
-    seen: dict[str, set[Verdict]] = {}
-    for operator in (one for report in reports for case in report.cases for one in case.operators if one.verdict):
-        seen.setdefault(operator.name, set()).add(Verdict(str(operator.verdict)))
-    never = sorted(name for name, verdicts in seen.items() if Verdict.INTEGER not in verdicts)
-    always = sorted(name for name, verdicts in seen.items() if verdicts == {Verdict.INTEGER})
+    """Say in a sentence which operators are integers nowhere, which no longer, and which everywhere."""
+    seen: dict[str, dict[str, set[Verdict]]] = {}
+    for report in reports:
+        for operator in (one for case in report.cases for one in case.operators if one.verdict):
+            by_torch = seen.setdefault(operator.name, {})
+            by_torch.setdefault(_release(report), set()).add(Verdict(str(operator.verdict)))
+    every = {name: set().union(*by_torch.values()) for name, by_torch in seen.items()}
+    never = sorted(name for name, verdicts in every.items() if Verdict.INTEGER not in verdicts)
+    always = sorted(name for name, verdicts in every.items() if verdicts == {Verdict.INTEGER})
+    newest = _release(reports[-1]) if reports else ""
+    lost = sorted(
+        name
+        for name, by_torch in seen.items()
+        if name not in never and Verdict.INTEGER not in by_torch.get(newest, {Verdict.INTEGER})
+    )
     parts = [f"Integer in no cell: {', '.join(never)}"] if never else []
+    parts += [f"integer on an older torch, and not on {newest}: {', '.join(lost)}"] if lost else []
     parts += [f"integer in every case and cell: {', '.join(always)}"] if always else []
     said = "; ".join(parts)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
@@ -196,7 +213,7 @@ def _column(report: Report) -> dict[str, Any]:
     run = report.run
     return {
         "cell": label(report),
-        "torch": ".".join(run.torch.split(".")[:2]),
+        "torch": _release(report),
         "flow": run.flow,
         "machine": run.machine,
         "emulated": run.emulated,
@@ -204,6 +221,11 @@ def _column(report: Report) -> dict[str, Any]:
         "representation": report.run.representation,
         "engines": " ".join(run.engines),
     }
+
+
+def _release(report: Report) -> str:
+    """Return the release of torch, as in `2.13`."""
+    return ".".join(report.run.torch.split(".")[:2])
 
 
 def _groups(reports: Sequence[Report]) -> list[dict[str, Any]]:
@@ -258,7 +280,7 @@ def _identical(row: Sequence[dict[str, Any] | None], reports: Sequence[Report], 
     if len(same) < 2:
         return f"{len(kinds)} kinds of integers"
     if len(same) < len(have):
-        return f"bit-identical since torch {same[-1].run.torch}"
+        return f"bit-identical since torch {_release(same[-1])}"
     where = "every cell" if len(have) == len(row) else f"the {len(have)} cells that have integers"
     return f"bit-identical in {where}"
 

@@ -214,7 +214,7 @@ def markdown(reports: Sequence[Report]) -> str:
 
 
 def digests(reports: Sequence[Report]) -> str:
-    """Say for which cases the integers are the same in every cell, bit by bit, and how many kinds the others have."""
+    """Say for which cases the integers are the same in every cell, bit for bit, and how many kinds the others have."""
     found: dict[str, set[str]] = {}
     for report in reports:
         for case in report.cases:

@@ -205,7 +205,7 @@ def test_a_command_that_is_no_case_is_one_line(container):
     one = container("doctor")
     assert one.wait()["StatusCode"] == 2
     (line,) = one.logs().decode().strip().splitlines()
-    assert "'doctor' is no case, but a command" in line
+    assert "'doctor' is a command, not a case" in line
 
 
 @pytest.mark.parametrize(

@@ -149,5 +149,5 @@ def test_act_checks_a_model_of_another_repository_by_the_action(engine, tmp_path
     identity = load_cells().select(["2.4"])[0].id(PLATFORMS["linux/amd64"])
     (case,) = read_whole_report(uploaded / "reports" / f"{identity}.jsonl").cases
     assert (case.name, case.outcome) == ("model:head", "pass")
-    assert [one.name for one in case.operators if one.annotated] == ["linear"]
+    assert [one.name for one in case.operators if one.verdict] == ["linear"]
     assert (uploaded / "reports" / "index.html").exists()

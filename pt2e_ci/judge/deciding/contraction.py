@@ -85,7 +85,7 @@ class Lift:
         """Find the intervals.
 
         Raises:
-            UndecidedError: a step is no polynomial of integers, or may leave its dtype.
+            UndecidedError: a step is not a polynomial of integers, or may leave its dtype.
 
         """
         free = [value for values in self.cuts.values() for value in values]
@@ -162,7 +162,7 @@ class Lift:
         """Return bounds of what a step gives.
 
         Raises:
-            UndecidedError: it is no polynomial of integers.
+            UndecidedError: it is not a polynomial of integers.
 
         """
         name = name_of(step.target)
@@ -276,14 +276,14 @@ class Lift:
         """
         trace, target = self.segment.trace, step.gives[0]
         if not (is_elementwise(name) or name in TABLES) or len(step.gives) > 1:
-            raise UndecidedError(f"{name} is no polynomial of integers")
+            raise UndecidedError(f"{name} is not a polynomial of integers")
         part = Segment.between(trace, self._free, target)
         beginnings = {value for place in part.steps for value in trace.steps[place].takes if value in self._free}
         if len(beginnings) != 1:
-            raise UndecidedError(f"{name} is no polynomial of integers")
+            raise UndecidedError(f"{name} is not a polynomial of integers")
         (value,) = beginnings
         if trace.info[value].shape != trace.info[target].shape:
-            raise UndecidedError(f"{name} is no polynomial of integers")
+            raise UndecidedError(f"{name} is not a polynomial of integers")
         node = next(node for node, values in self.cuts.items() if value in values)
         low, high = self.bounds[node]
         levels = torch.arange(low, high + 1)

@@ -24,21 +24,26 @@
   let texts = rows.map(textOf);
 
   // The address keeps the filters, so that a view can be sent on; and the field that is open, with the run it is of.
-  let [opened, run, current] = ["", data.run, null];
+  let [opened, operator, run, current] = ["", "", data.run, null];
   const linkTo = (more) => `#${new URLSearchParams({ ...chosen(), open: opened, ...more, run: data.run })}`;
   const chosen = () => Object.fromEntries([...new FormData(filters)].filter(([, value]) => value !== ""));
-  const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, run }) })}`;
+  const address = (want = chosen()) => `#${new URLSearchParams({ ...want, ...(opened && { open: opened, ...(operator && { operator }), run }) })}`;
 
   // What is typed may hold `outcome:float`, `evidence:proved`, `differs:arch` and `seq(2.12:pass 2.13:float)`; the rest
   // is looked for as text. Outcome and evidence are asked of one field, a sequence of one flow on one machine.
+  const values = { outcome: [...Object.keys(data.outcomes), "unexpected"], evidence: Object.keys(data.marks), differs: ["arch"] };
   const query = (typed) => {
     const [tests, ofField] = [[], []];
     const is = (button, outcome) => (outcome === "unexpected" ? "unexpected" in button.dataset : button.dataset.outcome === outcome);
+    const problems = [];
+    const refuse = (why) => { problems.push(why); tests.push(() => false); };
     const rest = typed.replace(/seq\(([^)]*)\)|(outcome|evidence|differs):(\S+)/g, (_, sequence, key, value) => {
-      if (key === "differs") tests.push((row) => value === "arch" && "differs" in row.dataset);
+      if (key && !values[key].includes(value)) refuse(`${key}: takes ${values[key].join(", ")}`);
+      else if (key === "differs") tests.push((row) => "differs" in row.dataset);
       else if (key) ofField.push((button) => (key === "outcome" ? is(button, value) : button.dataset.evidence === value));
       else {
         const pairs = sequence.split(/\s+/).filter(Boolean).map((pair) => pair.split(":"));
+        if (!pairs.length || pairs.some(([torch, outcome]) => !torch || !values.outcome.includes(outcome))) refuse("seq(2.12:pass 2.13:float) takes a torch and an outcome each");
         tests.push((row, buttons) => heads.some((like) => pairs.every(([torch, outcome]) => buttons.some((button, index) => {
           const head = heads[index].dataset;
           return button && head.torch === torch && head.flow === like.dataset.flow && head.machine === like.dataset.machine && is(button, outcome);
@@ -47,18 +52,24 @@
       return " ";
     });
     if (ofField.length) tests.push((row, buttons) => buttons.some((button) => button && ofField.every((test) => test(button))));
-    return { text: rest.trim().toLowerCase(), fits: (row, buttons) => tests.every((test) => test(row, buttons)) };
+    const stray = rest.match(/(?:^|\s)([a-z]+:\S+|seq\(.*)/);
+    if (stray) problems.push(`${stray[1]} is no query: there are ${Object.keys(values).join(":, ")}: and seq(2.12:pass 2.13:float)`);
+    return { problem: problems[0], text: rest.trim().toLowerCase(), fits: (row, buttons) => tests.every((test) => test(row, buttons)) };
   };
 
-  // Neighbours that came out alike are one bar in a heat map, over which the first has the word.
+  // Neighbours that came out alike are one bar in a heat map, over which the first has the word; on a phone, which
+  // begins with the newest torch, the last.
+  const isNarrow = matchMedia("(max-width: 40rem)").matches;
   const join = (fields) => {
-    let [first, length] = [null, 0];
-    for (const field of fields) {
+    let [first, length, before] = [null, 0, null];
+    for (const field of isNarrow ? [...fields].reverse() : fields) {
       const button = field.querySelector("button");
       const alike = Boolean(first && button && button.title === first.title);
+      field.classList.remove("joined");
       field.classList.toggle("same", alike);
+      if (alike) (isNarrow ? field : before).classList.add("joined");
       if (button) button.classList.remove("worded");
-      [first, length] = alike ? [first, length + 1] : [button, 1];
+      [first, length, before] = alike ? [first, length + 1, field] : [button, 1, field];
       if (first) first.style.setProperty("--bar", length);
       if (first) first.classList.toggle("worded", length > 2);
     }
@@ -98,7 +109,7 @@
         texts[index].includes(asked.text));
       count += row.hidden ? 0 : 1;
     }
-    document.getElementById("count").textContent = `${count} of ${rows.length} cases`;
+    document.getElementById("count").textContent = (!count && asked.problem) || `${count} of ${rows.length} rows`;
     // Where the keyboard goes, no heading should lie over it.
     const scroll = table.parentElement;
     scroll.style.scrollPadding = `${table.tHead.offsetHeight + 4}px 4px 4px ${table.tHead.rows[0].cells[0].offsetWidth + 4}px`;
@@ -117,10 +128,11 @@
     [opened, run] = [button ? place : "", want.get("run") || data.run];
     document.getElementById("stale").hidden = run === data.run;
     apply();
+    operator = (button && want.get("operator")) || "";
     if (button) open(button);
     else if (dialog.open) dialog.close();
-    const operator = button && [...dialog.querySelectorAll("a[data-operator]")].find((one) => one.dataset.operator === want.get("operator"));
-    if (operator) operator.focus();
+    const anchor = [...dialog.querySelectorAll("a[data-operator]")].find((one) => operator && one.dataset.operator === operator);
+    if (anchor) anchor.focus();
   };
 
   // A field, as the address names it.
@@ -286,8 +298,22 @@
     history.replaceState(null, "", address());
     const body = document.getElementById("detail-body");
     body.replaceChildren();
+    paragraph(body, "From torch to torch", through(row, heads[column].dataset.machine));
     describe(body, detail);
     if (!dialog.open) dialog.showModal();
+  };
+
+  // How a case came out on one machine, torch by torch: `float 2.1 to 2.2, mismatch 2.3 to 2.15`.
+  const through = (row, on) => {
+    const runs = [];
+    heads.forEach((head, index) => {
+      const button = rows[row].cells[index + 1].querySelector("button");
+      if (!button || head.dataset.machine !== on) return;
+      const last = runs.at(-1);
+      if (last && last.outcome === button.dataset.outcome) last.to = head.dataset.torch;
+      else runs.push({ outcome: button.dataset.outcome, from: head.dataset.torch, to: head.dataset.torch });
+    });
+    return runs.map((one) => `${one.outcome} ${one.from === one.to ? one.from : `${one.from} to ${one.to}`}`).join(", ");
   };
 
   const describe = (body, detail) => {
@@ -438,7 +464,7 @@
   table.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-field]");
     if (!button) return;
-    run = data.run;
+    [operator, run] = ["", data.run];
     open(button);
   });
   dialog.addEventListener("close", () => {
@@ -466,7 +492,9 @@
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => setTimeout(apply));
   addEventListener("hashchange", restore);
+  // What is not the answer gives way to it where there is little room.
+  if (isNarrow) document.getElementById("fold").open = false;
   restore();
   // On a phone the newest torch is what is seen first.
-  if (matchMedia("(max-width: 40rem)").matches) table.parentElement.scrollLeft = table.parentElement.scrollWidth;
+  if (isNarrow) table.parentElement.scrollLeft = table.parentElement.scrollWidth;
 })();
