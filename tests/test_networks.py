@@ -30,7 +30,14 @@ def test_table_of_networks():
     proved = {"kind": "proved", "domain": "levels", "values": 256}
     off = {"max": 1, "mean": 0.0, "differing": 0.5}
     operators = [
-        {"name": "conv2d", "node": "conv2d", "levels": "q", "verdict": "float", "source": "net.py:41"},
+        {
+            "name": "conv2d",
+            "node": "conv2d",
+            "levels": "q",
+            "verdict": "float",
+            "source": "net.py:41",
+            "module": "stem",
+        },
         {"name": "linear", "node": "linear", "levels": "p", "verdict": "integer", "reference": off, "evidence": proved},
         {"name": "gelu", "node": "gelu", "levels": None},
     ]
@@ -47,7 +54,7 @@ def test_table_of_networks():
     table = [line.strip("| ").split(" | ") for line in markdown([exact, *old, worse]).splitlines()[2:]]
     assert table[0] == list(COLUMNS)
     (alone, merged, last) = table[2:]
-    assert merged[1:9] == ["upstream", "float", "2", "1", "1", "conv2d net.py:41", "1", ""]
+    assert merged[1:9] == ["upstream", "float", "2", "1", "1", "conv2d stem net.py:41", "1", ""]
     assert merged[9:] == ["2.4, 2.13", "1.8", "2\N{EN DASH}8"]
     assert alone[9:] == ["2.1", "1.8", "2"]
     assert (last[1], last[9]) == ("exact", "all")

@@ -60,7 +60,7 @@ def _texts(case: Case, representation: str) -> tuple[str, ...]:
         representation,
         f"{outcome}{', unexpected' if case.is_unexpected else ''}",
         *(str(len(found)) for found in (marked, integer, proved)),
-        f"{first.name} {first.source or ''}".strip() if first else "",
+        " ".join(filter(None, (first.name, first.module, first.source))) if first else "",
         "" if isolated is None else f"{isolated:.3g}",
         "" if exact is None else difference(exact),
     )
