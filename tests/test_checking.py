@@ -343,7 +343,7 @@ X = (drawn(1, 2),)
         (LINEAR, X, {"quantizer": "nothing"}, "no quantizer is called 'nothing'"),
         (LINEAR, X, {"representation": 3}, "representation is an int: give a function"),
         (LINEAR, X, {"criteria": 3}, r"criteria is an int: give pt2e_ci.Criteria\(...\)"),
-        (LINEAR, X, {"known": {"PQ999": 1}}, "known has 'PQ999', which is no reason"),
+        (LINEAR, X, {"known": {"PQ999": 1}}, "known has 'PQ999', which is not a reason"),
         (LINEAR, X, {"known": {"PQ055": 1}}, "known has 'PQ055', which is not a reason that fails a model"),
         (LINEAR, X, {"known": {"PQ012": 0}}, "known has PQ012: 0: give how many there are"),
         (LINEAR, X, {"train": print}, "train is for quantization-aware training"),

@@ -35,7 +35,7 @@ def image(*arguments, **options):
         (["run", "--torch", "2.13", "--platform", "windows/amd64"], "unknown platform"),
         (["run", "--torch", "2.13,2.4", "--platform", "linux/amd64"], "one cell and one platform at a time"),
         (["run", "--torch", "2.13", "--minutes", "inf"], "is not in the range"),
-        (["run", "--torch", "2.13", "--minutes", "nan"], "no time that ends"),
+        (["run", "--torch", "2.13", "--minutes", "nan"], "not a finite time"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says):

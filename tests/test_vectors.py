@@ -280,7 +280,7 @@ def header(shape, descr="|i1"):
         (npy(np.array([{}], dtype=object), allow_pickle=True), "holds object"),
         (npy(np.zeros((16, 16), np.float32)), "holds float32"),
         (npy(np.zeros((4, 4), np.int8)), "is of shape"),
-        (header((16, 16)) + b"\0" * 10, "cut short"),
+        (header((16, 16)) + b"\0" * 10, "truncated"),
         (header((16, 16)) + b"\0" * 300, "has data after"),
         (header((1 << 40, 1 << 20)), "is of shape"),
         (b"\x93NUMPY\x01\x00\xff\xff{", "is not an npy file"),
