@@ -119,7 +119,9 @@ class Flow:
         with torch.no_grad():
             for inputs in calibration:
                 float_model.calibrate(prepared, inputs)
-        return (yield from self.finish(prepared, float_model))
+        made = yield from self.finish(prepared, float_model)
+        float_model.hold_writes(made.qdq)
+        return made
 
     def _train(
         self, graph: GraphModule, quantizer: Any, training: Callable[[GraphModule], Any]

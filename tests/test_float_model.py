@@ -71,7 +71,7 @@ def test_prepared_program_that_is_another_function():
 
     found = judged(Net(), change=detour)
     assert (found.outcome, found.reason.code) == ("mismatch", "PQ003")
-    assert found.reason.text.startswith("the prepared program is not the float model: output 0 is up to")
+    assert found.reason.text.startswith("what was quantized is not the float model: output 0 is up to")
 
 
 class Masked(nn.Module):

@@ -67,5 +67,11 @@ def test_model(path, representation):
     assert judged(module, representation) == expected
 
 
+def test_write_that_a_representation_loses_is_found(monkeypatch):
+    (path,) = [one for one in FILES if one.stem == "written_slice"]
+    monkeypatch.setattr("pt2e_ci.flow.exact.read_after_writes", lambda graph: set())
+    assert judged(module_of(path), "exact")["outcome"] == "mismatch"
+
+
 def test_models_are_many():
-    assert len(FILES) == 44
+    assert len(FILES) == 53

@@ -25,7 +25,8 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
 from pt2e_ci.exact.levels import beginnings_of
-from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight
+from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, lengths
+from pt2e_ci.program.memory import read_after_writes
 from pt2e_ci.program.segments import Between, Constant, Dequantize, Operation, Quantize, Reading
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class IntegerRepresentation:
         self._values: dict[Node, Any] = {}
         self._constants = 0
         reading = Reading(qdq)
+        in_place = read_after_writes(qdq.graph)
         for node, item in reading.items.items():
-            self._values[node] = self._translate(item)
+            value = self._translate(item)
+            # What is written in place stays the tensor that it is.
+            is_written = node in in_place and isinstance(value, Integers)
+            self._values[node] = self._in_float(value, _float_dtype(node)) if is_written else value
         self._graph.eliminate_dead_code()
         # Called as the Q/DQ program is: with dicts, lists and keywords where it takes and gives them.
         self._graph.set_codegen(qdq.graph._codegen)
@@ -67,7 +72,7 @@ class IntegerRepresentation:
         if isinstance(item, Constant):
             return item.tensor
         if node.op == "output":
-            return self._graph.output(self._floats(node.args[0]))
+            return self._graph.output(tree_map(self._as_argument, self._floats(node.args[0])))
         if node.op == "call_module":
             return None  # it checks guards, and gives nothing
         with contextlib.suppress(NoIntegerFormError):
@@ -132,7 +137,7 @@ class IntegerRepresentation:
             return grid
         scales, points = self._resolved((grid.scales, grid.zero_points))
         if grid.blocks is not None:  # a scale for each token
-            shape = [*_shape_of(item.node)[:-1], 1]
+            shape = [*lengths(_shape_of(item.node)[:-1]), 1]
             scales, points = (self.call(aten.reshape.default, one, shape) for one in (scales, points))
         return replace(grid, scales=scales, zero_points=points)
 
@@ -205,7 +210,9 @@ class IntegerRepresentation:
             counts = self.call(aten.bucketize.Tensor, packed, flat, right=True)
         else:
             moved = self.call(aten.movedim.int, value.node, value.axis, 0)
-            rows = self.call(aten.contiguous.default, self.call(aten.flatten.using_ints, moved, 1))
+            # Of a tensor of one dimension there is a row of one for each index.
+            rows = self.call(aten.flatten.using_ints, self.call(aten.unsqueeze.default, moved, -1), 1)
+            rows = self.call(aten.contiguous.default, rows)
             counts = self.call(aten.searchsorted.Tensor, boundaries, rows, right=True)
             counts = self.call(aten.movedim.int, self.call(aten.view_as.default, counts, moved), 0, value.axis)
         return self.call(aten.to.dtype, self.call(aten.add.Tensor, counts, first), grid.dtype)

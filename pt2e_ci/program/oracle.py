@@ -18,10 +18,11 @@ from pt2e_ci.exact.reals import NoExactFormError, Real, product, scaled
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.operators.names import name_of
 from pt2e_ci.operators.row import Kind
+from pt2e_ci.program.memory import Memory, read_after_writes, written_by
 from pt2e_ci.program.segments import Dequantize, Operation, Quantize
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pt2e_ci.program.segments import Grid, Reading
 
@@ -140,6 +141,8 @@ def work_out(reading: Reading, target: Node, given: Mapping[Node, Any], passed: 
         if node not in needed and node not in given:
             needed.add(node)
             waiting += node.all_input_nodes
+    if needed & read_after_writes(reading.program.graph):
+        raise NoExactFormError("what is written in place, and read by another name")
     for node in (one for one in reading.items if one in needed):
         if node.op == "placeholder":
             raise NoExactFormError(f"what depends on {node.name} around its operands")
@@ -170,9 +173,12 @@ class _Runner(Interpreter):
         self._keep = keep
         self._rounding = rounding
         self._keep_steps = keep_steps
+        self._memory = Memory() if read_after_writes(reading.program.graph) else None
 
     def run_node(self, n: Node) -> Any:
         value = self._run(n)
+        if self._memory is not None:
+            value = self._remembered(n, value, self._memory)
         if n in self._keep:
             self.exact.values[n] = _as_floats(value)
         return value
@@ -186,6 +192,26 @@ class _Runner(Interpreter):
         if isinstance(item, Dequantize):
             return _dequantize(self._value(item.source).to(torch.int64), self._known(item.grid))
         return self._operate(item) if isinstance(item, Operation) else super().run_node(n)
+
+    def _remembered(self, n: Node, value: Any, memory: Memory) -> Any:
+        """Note where a node's tensor lies, and change all that lies where it writes."""
+        value = Real.of_floats(value) if _is_float(value) else value
+        written = written_by(n)
+        if written is not None and isinstance(value, Real):
+            self.env.update([*memory.changed(written, value, self.env)])
+            memory.put(n, value.shape, memory.places(written))
+            return value
+        item, source = self._items[n], n.all_input_nodes[0] if n.all_input_nodes else None
+        places = memory.places(source) if source is not None else None
+        moves = isinstance(item, Operation) and item.row is not None and item.row.moves
+        if moves and places is not None:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            is_item = name_of(n.target) == "getitem"
+            moved: Any = places[args[1]] if is_item else self._call(n, (places, *args[1:]), kwargs)
+            memory.put(n, value.shape if isinstance(value, Real) else torch.Size(), moved)
+        elif isinstance(value, Real):
+            memory.put(n, value.shape)
+        return value
 
     def _quantize(self, item: Quantize) -> torch.Tensor:
         real, known = self._value(item.source), self._known(item.grid)
@@ -220,6 +246,8 @@ class _Runner(Interpreter):
 
         """
         row = item.row
+        if item.name in _WRITES and isinstance(args[0], Real):
+            return _WRITES[item.name](*args)
         if row is None:
             raise NoExactFormError(item.name)
         if item.name == "getitem" and not isinstance(args[0], Real):
@@ -311,6 +339,21 @@ class _Known:
         for dimension, size in enumerate(sizes):
             numbers = numbers.repeat_interleave(size, dimension)
         return numbers
+
+
+def _copied(self: Real, source: Any, *_: Any) -> Real:
+    """Return what a copy into a tensor makes of it."""
+    given = source if isinstance(source, Real) else Real.of_floats(torch.as_tensor(source, dtype=torch.float64))
+    shape = self.shape
+    return given.map(lambda integers: integers.expand(shape).contiguous())
+
+
+def _zeroed(self: Real) -> Real:
+    return self.times(Fraction(0))
+
+
+_WRITES: dict[str, Callable[..., Real]] = {"copy": _copied, "fill": _copied, "zero": _zeroed}
+"""What only writes, by what it leaves."""
 
 
 def _dtype_of(grid: Grid) -> torch.dtype:

@@ -55,11 +55,12 @@ REASONS = {
     ),
     "PQ003": Entry(
         Outcome.MISMATCH,
-        "the prepared program is not the float model: {what}",
-        "`prepare_pt2e` changed what the model computes. It is known to lose writes through an alias, as in"
-        " `y = x; y += 1`, and to fold two batch norms into the one conv that both follow.",
-        "Write in-place operators out of place, and give each batch norm a conv of its own. Until then all that is"
-        " compared computes something other than the model.",
+        "what was quantized is not the float model: {what}",
+        "The flow changed what the model computes. It is known to lose writes through an alias, as in"
+        " `y = x; y += 1`, to make a constant of state that is quantized, and to fold two batch norms into the one conv"
+        " that both follow.",
+        "Write in-place operators out of place, return state as an output, and give each batch norm a conv of its own."
+        " Until then all that is compared computes something other than the model.",
     ),
     "PQ004": Entry(
         Outcome.MISMATCH,
