@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 import sysconfig
 from functools import cache
@@ -14,7 +13,7 @@ from torch.fx import GraphModule
 
 from pt2e_ci.cells.capabilities import detect, quietly
 from pt2e_ci.cells.cell import current_cell
-from pt2e_ci.checking.inputs import accepted, made_up
+from pt2e_ci.checking.inputs import accepted, copied_model, made_up
 from pt2e_ci.checking.question import Question, form_of, question
 from pt2e_ci.checking.result import Result, held
 from pt2e_ci.errors import InputError, one_line
@@ -242,7 +241,7 @@ def _on_devices(record: Case, judged: Judged, asked: Question) -> list[Operator]
 
 def _converted(asked: Question, flow: Flow) -> Generator[Stage, None, Converted]:
     """Yield the stages from what was given to its Q/DQ program."""
-    model, form = copy.deepcopy(asked.model), form_of(asked.model)
+    model, form = copied_model(asked.model), form_of(asked.model)
     if isinstance(model, GraphModule) and form == "converted":
         yield Stage.CONVERT
         return Converted(model, None)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from pt2e_ci.errors import InputError, kind_of_value, one_line
 from pt2e_ci.judge.deciding.witness import draw
 from pt2e_ci.judge.verdict import InputSet
-from pt2e_ci.program.trace import tensors_in
+from pt2e_ci.program.trace import laid_out_like, tensors_in
 from pt2e_ci.record.reasons import reason
 
 if TYPE_CHECKING:
@@ -110,18 +110,26 @@ def check_calls(model: nn.Module, calls: Sequence[Call]) -> None:
     """Call a model on what it is to be judged on.
 
     Raises:
-        InputError: a tensor is not on the CPU, or the model cannot be called.
+        InputError: a tensor is not on the CPU or has a NaN, or the model cannot be called.
 
     """
     for index, call in enumerate(calls):
         for tensor in tensors_in([*call]):
             if tensor.device.type != "cpu":
                 raise InputError(f"inputs[{index}] has a tensor on {tensor.device}: programs are judged on the CPU")
+            if tensor.is_floating_point() and bool(tensor.isnan().any()):
+                raise InputError(f"inputs[{index}] has a NaN: no scale can represent it")
         try:
             with torch.no_grad():
-                copy.deepcopy(model)(*copy.deepcopy(call))
+                copied_model(model)(*copy.deepcopy(call))
         except Exception as error:
             raise InputError(f"the model cannot be called on inputs[{index}]: {one_line(error)}") from error
+
+
+def copied_model(model: Any) -> Any:
+    """Return a copy of a model, of tensors too that it has worked out, as an old weight norm does before each call."""
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    return copy.deepcopy(model, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
 
 
 def made_up(first: Call) -> list[InputSet]:
@@ -147,7 +155,7 @@ def _half_far_out(leaf: Any) -> Any:
         return leaf
     half = leaf.detach().clone().contiguous()
     half.view(-1)[::2] *= _FAR
-    return half
+    return laid_out_like(half, leaf)
 
 
 def accepted(qdq: GraphModule, sets: Sequence[InputSet]) -> tuple[list[InputSet], list[Reason]]:

@@ -129,10 +129,13 @@ class Alignment:
         return [found, *others]
 
     def _is_twin(self, value: Value, found: Value) -> bool:
-        """Tell whether a tensor has another's levels, and not by being worked out from it."""
-        return not self._ancestors[value] & 1 << found.index and all(
-            _equal(run[value], run[found]) for run in self._runs
-        )
+        """Tell whether a tensor has another's levels, and neither is worked out from the other.
+
+        Twice a number has its levels too, on a grid of twice the step.
+        """
+        pairs = ((value, self._same[found]), (found, self._same[value]), (value, found), (found, value))
+        related = any(self._ancestors[one] & 1 << other.index for one, other in pairs)
+        return not related and all(_equal(run[value], run[found]) for run in self._runs)
 
     def _of_shape(self, shape: tuple[int, ...]) -> list[Value]:
         return self._by_shape.get(shape, [])

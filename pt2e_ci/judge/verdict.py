@@ -26,13 +26,13 @@ from pt2e_ci.operators.names import name_of
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
 from pt2e_ci.program.segments import Reading, module_of, source_of
-from pt2e_ci.program.trace import Trace, run, shapes_in, tensors_in, trace, trace_call
+from pt2e_ci.program.trace import Trace, laid_out_like, run, shapes_in, tensors_in, trace, trace_call
 from pt2e_ci.record import records
 from pt2e_ci.record.criteria import DEFAULT
 from pt2e_ci.record.outcomes import Outcome, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from torch.fx import GraphModule, Node
 
@@ -164,7 +164,7 @@ class _Pair:
         self._inputs, self._rounding = inputs, rounding
         self._grids = [self.reading.output_grid(node) for node in self.reading.outputs]
         self._frontiers = frontier(self.qdq), frontier(self.called)
-        self._traces = {_shapes(first): self.called}
+        self._traces = {(id(one), _shapes(first)): one for one in (self.qdq, self.called)}
 
     def measure(self, criteria: Criteria, model: FloatModel | None) -> Findings:
         """Run both programs on every input set."""
@@ -253,16 +253,20 @@ class _Pair:
         """Run both programs: the reference program as it is called, and as its trace is replayed."""
         qdq = run(self.reading.program, one.tensors, keep, self.qdq)
         outputs = caller(one.tensors)
-        shapes = _shapes(one.tensors)
-        if shapes not in self._traces:  # a dimension is dynamic
-            self._traces[shapes] = trace_call(self.called.program, one.tensors)
-        line = self._traces[shapes]
-        if [step.target for step in line.steps] != [step.target for step in self.called.steps]:
+        line = self._line(self.called, trace_call, one.tensors)
+        if not _is_same_line(line, self.called):
             caller.conduct.branches.append("other operators run on other shapes")
         values = line.replay(tensors_in(one.tensors), keep=wanted)
         caller.hold_replay(outputs, values)
         steps = [_steps(grid, qdq, b) for grid, b in zip(self._grids, qdq.outputs, strict=True)]
         return Given(one.tensors, qdq, outputs, values, steps)
+
+    def _line(self, first: Trace, how: Callable[[GraphModule, Sequence[Any]], Trace], inputs: Sequence[Any]) -> Trace:
+        """Return the trace of a program on inputs of these shapes: not the first one where a dimension is dynamic."""
+        place = id(first), _shapes(inputs)
+        if place not in self._traces:
+            self._traces[place] = how(first.program, inputs)
+        return self._traces[place]
 
     def _compared(self, *, has_floats: bool) -> set[Value]:
         """Return the reference program's tensors that may be an operator's levels, or its result, and its outputs."""
@@ -270,10 +274,15 @@ class _Pair:
         return found.union(value for value in self.called.output_values if value is not None)
 
     def _digest(self, one: InputSet, run: Given) -> None:
-        levels = self._frontiers[0]
-        qdq = self.qdq.replay(tensors_in(one.tensors), keep=levels) if levels else {}
+        line = self._line(self.qdq, trace, one.tensors)
+        levels = self._frontiers[0] if _is_same_line(line, self.qdq) else []
+        qdq = line.replay(tensors_in(one.tensors), keep=levels) if levels else {}
         for name, values, wanted in (("qdq", qdq, levels), ("reference", run.values, self._frontiers[1])):
             self.digest.add(f"{one.label}/{name}", (values[value] for value in wanted))
+
+
+def _is_same_line(one: Trace, other: Trace) -> bool:
+    return [step.target for step in one.steps] == [step.target for step in other.steps]
 
 
 def _kept_or_none(program: Trace, inputs: Sequence[Any], keep: Iterable[Node]) -> dict[Node, Any] | None:
@@ -290,7 +299,7 @@ def _strewn(values: tuple[float, ...], leaf: Any) -> Any:
     strewn = leaf.detach().clone().contiguous()
     for index, value in enumerate(values):
         strewn.view(-1)[3 * index :: 3 * len(values)] = value
-    return strewn
+    return laid_out_like(strewn, leaf)
 
 
 def _shapes(inputs: Sequence[Any]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from pt2e_ci.exact.boundaries import common_unit
 from pt2e_ci.exact.reals import Real, product
-from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, operand
+from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, lengths, operand
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _contract_groups(builder: Builder, x: Any, weight: GroupedWeight, bias: torc
         aten.mul.Tensor, builder.accumulator(sums), torch.tensor(factors).reshape(rows, groups, 1).permute(1, 2, 0)
     )
     total = builder.call(aten.sum.dim_IntList, in_unit, [0])
-    node = builder.call(aten.reshape.default, total, [*builder.shapes[0][:-1], rows])
+    node = builder.call(aten.reshape.default, total, [*lengths(builder.shapes[0][:-1]), rows])
     units = (builder.product_unit(x.units[0], unit),) * rows
     offsets = (Fraction(0),) * rows if bias is None else builder.bias(bias, x, units)
     return Integers(node, units, largest, -1, offsets, runtime=x.runtime)
@@ -204,7 +204,8 @@ def matmul_integers(builder: Builder, self: Any, other: Any) -> Integers:
     self, other = operand(builder, self), operand(builder, other)
     node = builder.call(aten.matmul.default, self.node, other.node)
     unit = builder.product_unit(self.units[0], other.units[0])
-    return Integers(node, (unit,), self.largest * other.largest * builder.shapes[0][-1])
+    (length,) = lengths(builder.shapes[0][-1:])
+    return Integers(node, (unit,), self.largest * other.largest * length)
 
 
 def mm_integers(builder: Builder, self: Any, mat2: Any) -> Integers:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import torch
     from torch.fx import Node
@@ -106,6 +106,19 @@ class Builder(Protocol):
 
     def window_size(self, count: int) -> int:
         """Return how many numbers a mean is of."""
+
+
+def lengths(shape: Iterable[Any]) -> list[int]:
+    """Return the lengths of dimensions that a form counts on.
+
+    Raises:
+        NoIntegerFormError: one is dynamic.
+
+    """
+    found = [*shape]
+    if not all(isinstance(one, int) for one in found):
+        raise NoIntegerFormError
+    return found
 
 
 def operand(builder: Builder, value: Any) -> Integers:

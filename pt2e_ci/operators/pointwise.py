@@ -99,14 +99,21 @@ def in_units(builder: Builder, value: Integers, unit: Fraction) -> Integers:
     return Integers(node, (unit,), value.largest * factor)
 
 
-def add_integers(builder: Builder, self: Any, other: Any) -> Integers:
+def add_integers(builder: Builder, self: Any, other: Any, alpha: float = 1) -> Integers:
     """Bring both operands to a common unit, and add."""
-    return _joined(builder, aten.add.Tensor, operand(builder, self), operand(builder, other))
+    target = aten.add.Tensor if alpha > 0 else aten.sub.Tensor
+    return _joined(builder, target, operand(builder, self), _times(operand(builder, other), abs(alpha)))
 
 
-def sub_integers(builder: Builder, self: Any, other: Any) -> Integers:
+def sub_integers(builder: Builder, self: Any, other: Any, alpha: float = 1) -> Integers:
     """Bring both operands to a common unit, and subtract."""
-    return _joined(builder, aten.sub.Tensor, operand(builder, self), operand(builder, other))
+    return add_integers(builder, self, other, -alpha)
+
+
+def _times(self: Integers, factor: float) -> Integers:
+    if not factor:
+        raise NoIntegerFormError  # nothing would be left of it to be read
+    return replace(self, units=(self.units[0] * Fraction(factor),))
 
 
 def rsub_integers(builder: Builder, self: Any, other: Any) -> Integers:
@@ -151,6 +158,8 @@ def relu_integers(builder: Builder, self: Any) -> Integers:
 def clamp_integers(builder: Builder, self: Any, min: float | None = None, max: float | None = None) -> Integers:
     """Clamp to real numbers, when the result is quantized."""
     ends = (-math.inf if min is None else min, math.inf if max is None else max)
+    if not all(isinstance(one, int | float) for one in ends):
+        raise NoIntegerFormError  # tensors
     return hardtanh_integers(builder, self, *ends)
 
 
@@ -159,6 +168,8 @@ def hardtanh_integers(builder: Builder, self: Any, min_val: float = -1, max_val:
     if not isinstance(self, Integers) or not (self.low is self.high is self.runtime is None):
         raise NoIntegerFormError
     low, high = (None if math.isinf(bound) else Fraction(bound) for bound in (min_val, max_val))
+    if low is not None and high is not None:
+        low = min(low, high)  # the upper one is what counts where they cross
     return replace(self, low=low, high=high)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from pt2e_ci.exact.reals import NoExactFormError, Real, Term
-from pt2e_ci.operators.integers import Integers, operand
+from pt2e_ci.operators.integers import Integers, lengths, operand
 from pt2e_ci.operators.row import Kind, Row, Rule, plain
 
 if TYPE_CHECKING:
@@ -120,13 +120,13 @@ def avg_pool2d_integers(
     node = builder.call(aten.avg_pool2d.default, self.node, *window, True, 1)
     options = (kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
     sums = Integers(node, self.units, self.largest * _area(kernel_size))
-    return _means(builder, sums, window_sizes(builder.shapes[0][-2:], *options))
+    return _means(builder, sums, window_sizes(lengths(builder.shapes[0][-2:]), *options))
 
 
 def adaptive_avg_pool2d_integers(builder: Builder, self: Any, output_size: Any) -> Integers:
     """Add up each window, windows of several sizes brought to one."""
     self = operand(builder, self)
-    rows, columns = _adaptive_windows(builder.shapes[0], output_size)
+    rows, columns = _adaptive_windows(lengths(builder.shapes[0][-2:]), output_size)
     counts = rows.sum(1, keepdim=True) * columns.sum(1)
     sums = builder.call(aten.matmul.default, builder.constant(rows), self.node)
     sums = builder.call(aten.matmul.default, sums, builder.constant(columns.T.contiguous()))
@@ -138,7 +138,7 @@ def mean_integers(builder: Builder, self: Any, dim: Any = None, keepdim: bool = 
     self = operand(builder, self)
     shape = builder.shapes[0]
     dimensions = _dimensions(dim, len(shape))
-    count = math.prod(shape[dimension] for dimension in dimensions)
+    count = math.prod(lengths(shape[dimension] for dimension in dimensions))
     node = builder.call(aten.sum.dim_IntList, self.node, dimensions, keepdim)
     return Integers(node, (self.units[0] / builder.window_size(count),), self.largest * count)
 
@@ -148,8 +148,9 @@ def total_integers(builder: Builder, self: Any, dim: Any = None, keepdim: bool =
     self = operand(builder, self)
     shape = builder.shapes[0]
     dimensions = _dimensions(dim, len(shape))
+    count = math.prod(lengths(shape[dimension] for dimension in dimensions))
     node = builder.call(aten.sum.dim_IntList, self.node, dimensions, keepdim)
-    return Integers(node, self.units, self.largest * math.prod(shape[dimension] for dimension in dimensions))
+    return Integers(node, self.units, self.largest * count)
 
 
 def avg_pool1d_integers(
@@ -167,14 +168,14 @@ def avg_pool1d_integers(
     rows = builder.call(aten.unsqueeze.default, given.node, -2)
     sums = builder.call(aten.avg_pool2d.default, rows, *window, True, 1)
     flat = builder.call(aten.squeeze.dim, sums, -2)
-    counts = window_sizes((1, builder.shapes[0][-1]), *window, count_include_pad, None)
+    counts = window_sizes((1, *lengths(builder.shapes[0][-1:])), *window, count_include_pad, None)
     return _means(builder, Integers(flat, given.units, given.largest * math.prod(kernel_size)), counts[0])
 
 
 def adaptive_avg_pool1d_integers(builder: Builder, self: Any, output_size: Any) -> Integers:
     """Add up each window of a row, windows of several sizes brought to one."""
     given = operand(builder, self)
-    columns = _windows(builder.shapes[0][-1], *output_size)
+    columns = _windows(*lengths(builder.shapes[0][-1:]), *output_size)
     sums = builder.call(aten.matmul.default, given.node, builder.constant(columns.T.contiguous()))
     counts = columns.sum(1)
     return _means(builder, Integers(sums, given.units, given.largest * int(counts.max())), counts)

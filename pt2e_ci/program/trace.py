@@ -202,9 +202,15 @@ class Trace:
     @property
     def line(self) -> list[Any]:
         """What ran, without the values: the same for all inputs, unless the program looks at them."""
-        # torch up to 2.5 views a product in one way where it is called, and in another in an interpreter.
-        names = [qualified_name(step.target).replace("._unsafe_view.", ".view.") for step in self.steps]
-        return [(name, *(self.info[one] for one in step.gives)) for name, step in zip(names, self.steps, strict=True)]
+        found = []
+        for step in self.steps:
+            name, infos = qualified_name(step.target), [self.info[one] for one in step.gives]
+            # torch shapes a product in one way where it is called, and in another in an interpreter.
+            name = name.replace("._unsafe_view.", ".view.")
+            if name.startswith("aten.squeeze_."):
+                name, infos = name.replace("squeeze_", "squeeze"), infos[-1:]
+            found.append((name, *infos))
+        return found
 
     @cached_property
     def _last(self) -> dict[int, list[Value]]:
@@ -583,6 +589,11 @@ def _memory(tensor: torch.Tensor) -> int:
 def copied(value: Any) -> Any:
     """Return a tensor of its own memory; what is no tensor stays."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def laid_out_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return a tensor with another's strides: what views it depends on them."""
+    return torch.empty_like(other, dtype=tensor.dtype).copy_(tensor)
 
 
 def _flat(output: Any) -> tuple[list[Any], str]:

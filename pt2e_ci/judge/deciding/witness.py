@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from pt2e_ci.judge.deciding.elements import Elements, OnVectors, UndecidedError
-from pt2e_ci.program.trace import tensors_in
+from pt2e_ci.program.trace import laid_out_like, tensors_in
 from pt2e_ci.record.records import Witness
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Witnesses:
         place = self._trace.inputs.index(given)
         changed = torch.zeros_like(tensors[place]).contiguous()
         changed.view(-1)[quantize.place(example.element)] = quantize.value(example.given[0])
-        tensors[place] = changed
+        tensors[place] = laid_out_like(changed, tensors[place])
         got = int(self._trace.replay(tensors, keep=(quantize.target,))[quantize.target].reshape(-1)[example.element])
         if got != example.got:
             return None
@@ -145,7 +145,7 @@ def draw(inputs: Sequence[Any], seed: int) -> Any:
             return leaf
         low, high = float(leaf.min()), float(leaf.max())
         wide = torch.rand(leaf.shape, generator=generator, dtype=torch.float64) * (high - low) + low
-        return (wide * (0.5 + seed % 4 / 2)).to(leaf.dtype)
+        return laid_out_like((wide * (0.5 + seed % 4 / 2)).to(leaf.dtype), leaf)
 
     return tree_map(drawn, [*inputs])
 
