@@ -148,13 +148,19 @@ def _verdict(report: Report, case: Case) -> str:
 def _tally(case: Case) -> str:
     """Say in numbers how the quantized operators are."""
     quantized = {one.node for one in case.operators if one.verdict is not None}
-    nodes: dict[Outcome, set[str]] = {}
+    worst: dict[str, Outcome] = {}
     for reason in findings(case):
-        nodes.setdefault(outcome_of(reason) or Outcome.PASS, set()).update(quantized.intersection(reason.operators))
-    counts = [f"{len(some)} {_STATES[outcome][len(some) > 1]}" for outcome, some in nodes.items() if some]
-    if counts:
-        return f": of {len(quantized)} quantized operators {', '.join(counts)}"
-    return f": {len(quantized)} quantized operators, all integer" if quantized and case.outcome is Outcome.PASS else ""
+        outcome = outcome_of(reason) or Outcome.PASS
+        for node in quantized.intersection(reason.operators):
+            worst[node] = max(outcome, worst.get(node, outcome), key=lambda one: one.rank)
+    kinds = Counter(worst.values()).most_common()
+    operators = f"{len(quantized)} quantized operator{'s' * (len(quantized) != 1)}"
+    if kinds:
+        counts = (
+            f"{count} {_STATES[outcome][count > 1]}" for outcome, count in sorted(kinds, key=lambda one: -one[0].rank)
+        )
+        return f": of {operators} {', '.join(counts)}"
+    return f": {operators}, all integer" if quantized and case.outcome is Outcome.PASS else ""
 
 
 def _words(case: Case) -> str:
@@ -187,7 +193,8 @@ def _proved(case: Case) -> Iterator[str]:
     kinds = Counter(one.kind for one in known)
     others = [f"{kinds[kind]} {_KNOWN[kind]}" for kind in _KNOWN if kinds[kind]]
     note = f"; {', '.join(others)}" if others else ""
-    yield f"proved    {kinds[Kind.PROVED]} of {len(known)} quantized operators are right for every input{note}"
+    operators = "quantized operator is" if len(known) == 1 else "quantized operators are"
+    yield f"proved    {kinds[Kind.PROVED]} of {len(known)} {operators} right for every input{note}"
 
 
 def _devices(case: Case) -> Iterator[str]:
