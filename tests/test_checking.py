@@ -23,6 +23,7 @@ from pt2e_ci.checking.file import read_file
 from pt2e_ci.checking.result import counts
 from pt2e_ci.record.outcomes import Outcome, Stage
 from pt2e_ci.record.reasons import reason
+from pt2e_ci.record.records import Kind
 from pt2e_ci.record.report import read_report, read_whole_report
 
 EXACT = "exact"
@@ -348,6 +349,20 @@ def test_calls_of_several_lengths(representation):
     # A mean over a length that is not known is left in float.
     assert verdicts["linear", "integer"] == 3
     assert verdicts["mean", "float"] == 1
+
+
+def test_numbers_near_the_largest_are_proved():
+    class Huge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(x) + x
+
+    result = check(made(Huge()), (drawn(2, 4) * 1e37,), representation=EXACT)
+    assert result.passed
+    assert {one.evidence.kind for one in result.case.operators} == {Kind.PROVED}
 
 
 def test_model_with_a_weight_norm_of_old():

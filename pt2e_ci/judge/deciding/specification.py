@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pt2e_ci.exact.schemes import Rounding
     from pt2e_ci.program.segments import Grid, Levels, QuantizedOperator, Reading
 
-_FAR = Fraction(2) ** 100
+# Beyond every float32, and below what stands for an infinity.
+_FAR = Fraction(2) ** 180
 _LARGEST_DIVISOR = 2**24
 # The axis of a weight that output channels are along, where it is not the first.
 _CHANNEL_AXIS = {"conv_transpose2d": 1}
