@@ -365,6 +365,24 @@ def test_numbers_near_the_largest_are_proved():
     assert {one.evidence.kind for one in result.case.operators} == {Kind.PROVED}
 
 
+def test_tensors_that_cannot_be_told_apart_refute_nothing():
+    class Tiny(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.b(self.a(x) + x * 1e-30)
+
+    model = made(Tiny())
+    with torch.no_grad():
+        for parameter in model.a.parameters():
+            parameter.mul_(1e-30)
+    result = check(model, (drawn(2, 4),), representation=EXACT)
+    assert result.passed
+    assert Kind.REFUTED not in {one.evidence.kind for one in result.case.operators}
+
+
 def test_model_with_a_weight_norm_of_old():
     with pytest.warns(FutureWarning, match="weight_norm"):
         model = nn.utils.weight_norm(nn.Linear(4, 4)).eval()

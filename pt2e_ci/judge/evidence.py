@@ -64,7 +64,10 @@ def gather(
         why = in_float.get(one.before.node) if one.before else None
         made = [_evidence(decision, witnesses, rounding) for decision in decider.levels(one, why)]
         if made:
-            found[one.quantize.node] = max(made, key=lambda evidence: evidence.kind.rank)
+            worst = max(made, key=lambda evidence: evidence.kind.rank)
+            operands = [alignment.levels.get(node) for node in reading.levels_before(one.quantize.node)]
+            is_sure = worst.is_shown or all(value is None or _varies(values[value]) for value in operands)
+            found[one.quantize.node] = worst if is_sure or worst.kind is not Kind.REFUTED else _UNSURE
     ended = {one.before.node for one in reading.levels if one.before}
     for operator in reading.operators:
         if operator.node not in ended:
@@ -73,6 +76,15 @@ def gather(
             if result is not None:
                 found[operator.node] = _evidence(result, witnesses, rounding)
     return found
+
+
+_UNSURE = Evidence(
+    kind=Kind.TESTED, domain="samples", values=0, why="an operand has one level on all samples, as other tensors have"
+)
+
+
+def _varies(tensor: torch.Tensor) -> bool:
+    return not tensor.numel() or bool(tensor.min() != tensor.max())
 
 
 def _evidence(decision: Decision, witnesses: Witnesses, rounding: Rounding) -> Evidence:
