@@ -26,7 +26,6 @@ from torch.utils._pytree import tree_map
 
 from pt2e_ci.exact.levels import beginnings_of
 from pt2e_ci.operators.integers import GroupedWeight, Integers, NoIntegerFormError, Weight, lengths
-from pt2e_ci.program.memory import read_after_writes
 from pt2e_ci.program.segments import Between, Constant, Dequantize, Operation, Quantize, Reading
 
 if TYPE_CHECKING:
@@ -48,11 +47,10 @@ class IntegerRepresentation:
         self._values: dict[Node, Any] = {}
         self._constants = 0
         reading = Reading(qdq)
-        in_place = read_after_writes(qdq.graph)
         for node, item in reading.items.items():
             value = self._translate(item)
             # What is written in place stays the tensor that it is.
-            is_written = node in in_place and isinstance(value, Integers)
+            is_written = node in reading.in_place and isinstance(value, Integers)
             self._values[node] = self._in_float(value, _float_dtype(node)) if is_written else value
         self._graph.eliminate_dead_code()
         # Called as the Q/DQ program is: with dicts, lists and keywords where it takes and gives them.

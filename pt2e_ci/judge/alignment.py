@@ -133,7 +133,7 @@ class Alignment:
 
         Twice a number has its levels too, on a grid of twice the step.
         """
-        pairs = ((value, self._same[found]), (found, self._same[value]), (value, found), (found, value))
+        pairs = ((value, self._same[found]), (found, self._same[value]))
         related = any(self._ancestors[one] & 1 << other.index for one, other in pairs)
         return not related and all(_equal(run[value], run[found]) for run in self._runs)
 

@@ -52,6 +52,14 @@ def by_name(target: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[
     return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 
+def written_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return what an operator is given to write into."""
+    if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
+        return []
+    named = by_name(target, args, kwargs)
+    return [named.get(one.name) for one in target._schema.arguments if one.alias_info and one.alias_info.is_write]
+
+
 def name_of(target: Any) -> str:
     """Return an operator's bare name: no namespace, no overload, no in-place underscore."""
     if isinstance(target, str):  # a method

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from pt2e_ci.operators.names import name_of
+from pt2e_ci.operators.names import name_of, written_arguments
 from pt2e_ci.operators.rows import row_of
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 def written_by(node: Node) -> Node | None:
     """Return the node whose tensor an operator writes to; None where it writes to none."""
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
-        return None
-    pairs = zip(target._schema.arguments, node.args, strict=False)
-    written = (value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write)
+    written = written_arguments(node.target, node.args, node.kwargs)
     return next((value for value in written if isinstance(value, Node)), None)
 
 
@@ -79,12 +75,16 @@ class Memory:
         """Return the places of a node's elements, or of each of its tensors; None where they are not known."""
         return self._places.get(node)
 
-    def put(self, node: Node, shape: torch.Size, moved: Any = None) -> None:
-        """Note where a node's tensor lies: where `moved` does, if that is a view of what is known, or in new memory."""
+    def share(self, node: Node, moved: Any) -> bool:
+        """Note that a node's tensor, or each of several, lies where others do, if `moved` is a view of their places."""
         parts = moved if isinstance(moved, list | tuple) else [moved]
-        if all(isinstance(one, torch.Tensor) and _storage(one) in self._beginnings for one in parts):
+        is_view = all(isinstance(one, torch.Tensor) and _storage(one) in self._beginnings for one in parts)
+        if is_view:
             self._places[node] = moved
-            return
+        return is_view
+
+    def put(self, node: Node, shape: torch.Size) -> None:
+        """Note that a node's tensor lies in memory of its own."""
         count = shape.numel()
         fresh = torch.arange(self._next, self._next + count).reshape(shape)
         self._beginnings[_storage(fresh)] = self._next, count

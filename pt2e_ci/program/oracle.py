@@ -18,7 +18,7 @@ from pt2e_ci.exact.reals import NoExactFormError, Real, product, scaled
 from pt2e_ci.exact.schemes import Rounding
 from pt2e_ci.operators.names import name_of
 from pt2e_ci.operators.row import Kind
-from pt2e_ci.program.memory import Memory, read_after_writes, written_by
+from pt2e_ci.program.memory import Memory, written_by
 from pt2e_ci.program.segments import Dequantize, Operation, Quantize
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def work_out(reading: Reading, target: Node, given: Mapping[Node, Any], passed: 
         if node not in needed and node not in given:
             needed.add(node)
             waiting += node.all_input_nodes
-    if needed & read_after_writes(reading.program.graph):
+    if needed & reading.in_place:
         raise NoExactFormError("what is written in place, and read by another name")
     for node in (one for one in reading.items if one in needed):
         if node.op == "placeholder":
@@ -173,7 +173,7 @@ class _Runner(Interpreter):
         self._keep = keep
         self._rounding = rounding
         self._keep_steps = keep_steps
-        self._memory = Memory() if read_after_writes(reading.program.graph) else None
+        self._memory = Memory() if reading.in_place else None
 
     def run_node(self, n: Node) -> Any:
         value = self._run(n)
@@ -199,7 +199,9 @@ class _Runner(Interpreter):
         written = written_by(n)
         if written is not None and isinstance(value, Real):
             self.env.update([*memory.changed(written, value, self.env)])
-            memory.put(n, value.shape, memory.places(written))
+            moved = memory.places(written)
+            if not memory.share(n, moved):
+                memory.put(n, value.shape)
             return value
         item, source = self._items[n], n.all_input_nodes[0] if n.all_input_nodes else None
         places = memory.places(source) if source is not None else None
@@ -207,9 +209,10 @@ class _Runner(Interpreter):
         if moves and places is not None:
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             is_item = name_of(n.target) == "getitem"
-            moved: Any = places[args[1]] if is_item else self._call(n, (places, *args[1:]), kwargs)
-            memory.put(n, value.shape if isinstance(value, Real) else torch.Size(), moved)
-        elif isinstance(value, Real):
+            moved = places[args[1]] if is_item else self._call(n, (places, *args[1:]), kwargs)
+            if memory.share(n, moved):
+                return value
+        if isinstance(value, Real):
             memory.put(n, value.shape)
         return value
 

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten
 from pt2e_ci.operators.names import call_of, name_of, named_arguments, tensors_of
 from pt2e_ci.operators.row import Kind, Row
 from pt2e_ci.operators.rows import has_integer_form, kind_of, on_input_grid, operands_of, row_of
+from pt2e_ci.program.memory import read_after_writes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,6 +240,11 @@ class Reading:
             if node.op == "placeholder" or any(one in found for one in node.all_input_nodes):
                 found.add(node)
         return found
+
+    @cached_property
+    def in_place(self) -> set[Node]:
+        """The nodes that share memory which is written in place, and then read by another name."""
+        return read_after_writes(self.program.graph)
 
     @cached_property
     def runtime(self) -> list[Node]:

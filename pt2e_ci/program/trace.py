@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from pt2e_ci.operators.names import is_native, is_out_dtype, name_of, qualified_name
+from pt2e_ci.operators.names import is_native, is_out_dtype, name_of, qualified_name, written_arguments
 from pt2e_ci.operators.row import Kind
 from pt2e_ci.operators.rows import kind_of
 
@@ -569,14 +569,7 @@ def _redispatched(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """Return the tensors that an operator writes into."""
-    if not isinstance(func, torch._ops.OpOverload) or not func._schema.is_mutable:
-        return []
-    found = []
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += tensors_in(given)
-    return found
+    return tensors_in(written_arguments(func, args, kwargs))
 
 
 def _memory(tensor: torch.Tensor) -> int:

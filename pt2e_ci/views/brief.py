@@ -153,12 +153,10 @@ def _tally(case: Case) -> str:
         outcome = outcome_of(reason) or Outcome.PASS
         for node in quantized.intersection(reason.operators):
             worst[node] = max(outcome, worst.get(node, outcome), key=lambda one: one.rank)
-    kinds = Counter(worst.values()).most_common()
+    kinds = sorted(Counter(worst.values()).items(), key=lambda one: -one[0].rank)
     operators = f"{len(quantized)} quantized operator{'s' * (len(quantized) != 1)}"
     if kinds:
-        counts = (
-            f"{count} {_STATES[outcome][count > 1]}" for outcome, count in sorted(kinds, key=lambda one: -one[0].rank)
-        )
+        counts = (f"{count} {_STATES[outcome][count > 1]}" for outcome, count in kinds)
         return f": of {operators} {', '.join(counts)}"
     return f": {operators}, all integer" if quantized and case.outcome is Outcome.PASS else ""
 

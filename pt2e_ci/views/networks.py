@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from pt2e_ci.record.outcomes import Outcome, Stage
+from pt2e_ci.record.outcomes import Stage
 from pt2e_ci.record.records import Kind
 from pt2e_ci.views.selection import by_age
 from pt2e_ci.views.table import name_cells, span
-from pt2e_ci.views.words import difference, label, markdown_text
+from pt2e_ci.views.words import difference, ending, label, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,11 +54,10 @@ def _texts(case: Case, representation: str) -> tuple[str, ...]:
     first = next((one for one in marked if one.verdict == "float"), None)
     isolated = max((one.reference.max for one in marked if one.reference and one.levels), default=None)
     exact = case.to_exact
-    outcome = f"{case.outcome}{'' if case.outcome is Outcome.PASS or not case.known else ', known'}"
     return (
         case.name,
         representation,
-        f"{outcome}{', unexpected' if case.is_unexpected else ''}",
+        ending(case),
         *(str(len(found)) for found in (marked, integer, proved)),
         " ".join(filter(None, (first.name, first.module, first.source))) if first else "",
         "" if isolated is None else f"{isolated:.3g}",

@@ -97,7 +97,7 @@ def page(
         data=_embedded(data),
         summary=summary(reports),
         finding=_finding(reports),
-        news=_news(reports, runs or {}),
+        news=_news(reports, runs or {}, changed),
         strip=_strip(reports),
         columns=[_column(report) for report in reports],
         groups=_groups(reports),
@@ -155,13 +155,12 @@ def _finding(reports: Sequence[Report]) -> str:
     return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
-def _news(reports: Sequence[Report], runs: Runs) -> str:
+def _news(reports: Sequence[Report], runs: Runs, changed: Changes) -> str:
     """Say what ended otherwise than in its cell's run before; nothing where no cell has one."""
     if not any(len(of_cell) > 1 for of_cell in runs.values()):
         return ""
     found: dict[str, list[str]] = {}
     for report in reports:
-        changed = changes({report.run.cell: runs.get(report.run.cell, [])})
         for case in report.cases:
             when, before = changed.get((report.run.cell, case.name), ("", ""))
             if when == report.run.started:

@@ -17,7 +17,7 @@ from rich.text import Text
 from pt2e_ci.record.outcomes import Outcome
 from pt2e_ci.views.platforms import differences
 from pt2e_ci.views.selection import case_order
-from pt2e_ci.views.words import difference, label, markdown_text, why
+from pt2e_ci.views.words import difference, ending, label, markdown_text, why
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -62,17 +62,10 @@ def rows(reports: Sequence[Report]) -> list[Row]:
 
 
 def _texts(case: Case) -> tuple[str, ...]:
-    outcome = str(case.outcome)
-    if case.is_unexpected:
-        outcome += ", unexpected"
-    elif case.known:
-        outcome += ", known"
-    if case.stage:
-        outcome += f" in {case.stage}"
     structure, numbers, exact = case.structure, case.numerics.reference_vs_qdq, case.to_exact
     return (
         case.name,
-        outcome,
+        f"{ending(case)}{f' in {case.stage}' if case.stage else ''}",
         f"{structure.integer}/{structure.integer + structure.in_float}" if structure else _EMPTY,
         difference(numbers) if numbers else _EMPTY,
         difference(exact) if exact else _EMPTY,

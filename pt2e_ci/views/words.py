@@ -33,6 +33,11 @@ def difference(numbers: Comparison) -> str:
     return f"{numbers.max:.4g} LSB" if numbers.unit == "lsb" else f"{numbers.max:.1e}"
 
 
+def ending(case: Case) -> str:
+    """Write how a case ended, and whether that is unexpected, or known."""
+    return f"{case.outcome}{', unexpected' if case.is_unexpected else ', known' if case.known else ''}"
+
+
 def why(case: Case) -> str:
     """Say why a case ended as it did; nothing for a plain pass."""
     return case.reason.text if case.reason else ""
